@@ -1,0 +1,38 @@
+# Flags for every file. Only src/kernels may add an instruction set to these (HadalKernels.cmake).
+
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(HADAL_CCACHE ccache)
+  if(HADAL_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${HADAL_CCACHE})
+  endif()
+endif()
+
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+add_compile_options(-ffp-contract=off -fno-math-errno)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(HADAL_X86 ON)
+  add_compile_options(-march=x86-64-v2)
+endif()
+
+if(HADAL_SANITIZE)
+  set(flags -fsanitize=${HADAL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_compile_options(${flags})
+  add_link_options(${flags})
+endif()
+if(HADAL_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(HADAL_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL "Debug")
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+endif()
+
+# Not -Wconversion: int64_t sizes meet size_t in every line. -Wfloat-conversion is the part of it
+# that finds bugs in numerical code. Tests may narrow in literals.
+set(HADAL_TEST_WARNINGS -Wall -Wextra -Wshadow)
+set(HADAL_WARNINGS ${HADAL_TEST_WARNINGS} -Wpedantic -Wundef -Wold-style-cast -Wnon-virtual-dtor
+    -Woverloaded-virtual -Wfloat-conversion)
+if(HADAL_WERROR)
+  list(APPEND HADAL_WARNINGS -Werror)
+  list(APPEND HADAL_TEST_WARNINGS -Werror)
+endif()
