@@ -1,0 +1,45 @@
+#include "core/arena.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hadal {
+
+void* Arena::allocate(int64_t bytes) {
+  HADAL_CHECK(bytes >= 0, kInternal, "arena: asked for ", bytes, " bytes");
+  const int64_t rounded = std::max<int64_t>((bytes + 63) / 64 * 64, 64);
+  while (chunk_ < chunks_.size() && offset_ + rounded > chunks_[chunk_].bytes()) {
+    ++chunk_;
+    offset_ = 0;
+  }
+  if (chunk_ == chunks_.size()) chunks_.emplace_back(std::max(rounded, chunk_bytes_));
+  std::byte* p = chunks_[chunk_].data() + offset_;
+  offset_ += rounded;
+  used_ += rounded;
+  peak_ = std::max(peak_, used_);
+  return p;
+}
+
+Out2 Arena::zeros(int64_t rows, int64_t cols) {
+  Out2 out = floats(rows, cols);
+  std::memset(out.data(), 0, static_cast<size_t>(rows * cols) * sizeof(float));
+  return out;
+}
+
+void Arena::reset() {
+  chunk_ = 0;
+  offset_ = 0;
+  used_ = 0;
+}
+
+Arena::Scope::Scope(Arena& arena)
+    : arena_(arena), chunk_(arena.chunk_), offset_(arena.offset_), used_(arena.used_) {
+}
+
+Arena::Scope::~Scope() {
+  arena_.chunk_ = chunk_;
+  arena_.offset_ = offset_;
+  arena_.used_ = used_;
+}
+
+}  // namespace hadal

@@ -1,0 +1,114 @@
+#include "core/json.h"
+
+#include <simdjson.h>
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace hadal {
+namespace {
+
+constexpr size_t kMaxDepth = 512;
+
+// Depth is bounded by the parser before this recursion begins.
+Json convert(simdjson::dom::element element, const std::string& name) {
+  using simdjson::dom::element_type;
+  switch (element.type()) {
+    case element_type::OBJECT: {
+      Json object = Json::object();
+      for (const auto& field : simdjson::dom::object(element)) {
+        const bool added =
+            object.emplace(std::string(field.key), convert(field.value, name)).second;
+        HADAL_CHECK(added, kFormat, name, ": key \"", field.key, "\" stands twice in one object");
+      }
+      return object;
+    }
+    case element_type::ARRAY: {
+      Json array = Json::array();
+      for (simdjson::dom::element item : simdjson::dom::array(element)) {
+        array.push_back(convert(item, name));
+      }
+      return array;
+    }
+    case element_type::STRING:
+      return std::string(std::string_view(element));
+    case element_type::INT64:
+      return int64_t(element);
+    case element_type::UINT64:
+      return uint64_t(element);
+    case element_type::DOUBLE:
+      return double(element);
+    case element_type::BOOL:
+      return bool(element);
+    case element_type::NULL_VALUE:
+      return nullptr;
+  }
+  throw Error(ErrorKind::kInternal, str(name, ": unknown JSON element"));
+}
+
+[[noreturn]] void wrong_type(const Json& value, const std::string& where, std::string_view wanted) {
+  throw Error(ErrorKind::kFormat, str(where, " is ", json_brief(value), ", expected ", wanted));
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& name) {
+  simdjson::dom::parser parser;
+  auto error = parser.allocate(std::max<size_t>(text.size(), 1), kMaxDepth);
+  HADAL_CHECK(!error, kResource, name, ": ", simdjson::error_message(error));
+  const simdjson::padded_string padded(text);
+  simdjson::dom::element root;
+  error = parser.parse(padded).get(root);
+  HADAL_CHECK(!error, kFormat, name, ": not valid JSON: ", simdjson::error_message(error));
+  return convert(root, name);
+}
+
+int64_t json_int(const Json& value, const std::string& where) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX}) {
+    wrong_type(value, where, "an integer below 2^63");
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  // 1e4 and 10000.0 are integers in many writers' spelling.
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    if (number == std::floor(number) && std::abs(number) < 0x1p53) return int64_t(number);
+  }
+  wrong_type(value, where, "an integer");
+}
+
+double json_number(const Json& value, const std::string& where) {
+  if (!value.is_number()) wrong_type(value, where, "a number");
+  return value.get<double>();
+}
+
+bool json_bool(const Json& value, const std::string& where) {
+  if (!value.is_boolean()) wrong_type(value, where, "true or false");
+  return value.get<bool>();
+}
+
+const std::string& json_string(const Json& value, const std::string& where) {
+  if (!value.is_string()) wrong_type(value, where, "a string");
+  return value.get_ref<const std::string&>();
+}
+
+const Json& json_object(const Json& value, const std::string& where) {
+  if (!value.is_object()) wrong_type(value, where, "an object");
+  return value;
+}
+
+const Json& json_array(const Json& value, const std::string& where) {
+  if (!value.is_array()) wrong_type(value, where, "an array");
+  return value;
+}
+
+std::string json_brief(const Json& value) {
+  // Large containers are not dumped whole only to be cut.
+  if (value.is_object() && value.size() > 4) return str("an object of ", value.size(), " keys");
+  if (value.is_array() && value.size() > 8) return str("an array of ", value.size(), " items");
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+}  // namespace hadal

@@ -1,0 +1,42 @@
+#include "core/tensor.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kMapFrom = int64_t{1} << 20;  // smaller buffers come from the heap
+
+}  // namespace
+
+Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
+  HADAL_CHECK(bytes >= 0, kInternal, "buffer: asked for ", bytes, " bytes");
+  if (bytes >= kMapFrom) {
+    const int64_t mapped = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    void* p = ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    HADAL_CHECK(p != MAP_FAILED, kResource, "no memory for ", bytes, " bytes");
+    ::madvise(p, static_cast<size_t>(mapped), MADV_HUGEPAGE);
+    data_ = {static_cast<std::byte*>(p), detail::FreeBytes{mapped}};
+    return;
+  }
+  const size_t rounded = static_cast<size_t>((bytes + 63) / 64 * 64 + 64);
+  void* p = std::aligned_alloc(64, rounded);
+  HADAL_CHECK(p != nullptr, kResource, "no memory for ", bytes, " bytes");
+  std::memset(p, 0, rounded);
+  data_ = {static_cast<std::byte*>(p), detail::FreeBytes{0}};
+}
+
+void detail::FreeBytes::operator()(std::byte* p) const {
+  if (mapped > 0) {
+    ::munmap(p, static_cast<size_t>(mapped));
+  } else {
+    std::free(p);  // NOLINT(cppcoreguidelines-owning-memory)
+  }
+}
+
+}  // namespace hadal
