@@ -6,7 +6,7 @@ add_custom_target(hadal_version_header
           -DOUTPUT=${CMAKE_BINARY_DIR}/generated/core/version.h
           -P ${CMAKE_SOURCE_DIR}/cmake/write_version.cmake
   BYPRODUCTS ${CMAKE_BINARY_DIR}/generated/core/version.h
-  COMMENT "" VERBATIM)
+  COMMENT "Refreshing core/version.h" VERBATIM)
 add_library(hadal_version INTERFACE)
 target_include_directories(hadal_version INTERFACE ${CMAKE_BINARY_DIR}/generated)
 add_dependencies(hadal_version hadal_version_header)
