@@ -1,0 +1,76 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace hadal {
+
+// One matrix of a GEMM as it lies in memory: row-major, `stride` elements from row to row, FP32 or
+// BF16. With `rows`, stored row i is data + rows[i] * stride: a token list read while packing.
+struct GemmOperand {
+  const void* data = nullptr;
+  int64_t stride = 0;
+  bool bf16 = false;
+  const int32_t* rows = nullptr;
+};
+
+// C[m, n] (+)= op(A) op(B), one thread's share.
+//   kNT  A [m, k], B [n, k]    y = x W^T        (Fprop)
+//   kNN  A [m, k], B [k, n]    dx = dy W        (Dgrad)
+//   kTN  A [k, m], B [k, n]    dW = dy^T x      (Wgrad)
+// Every c[i, j] is the same chain of fused multiply-adds over k, whatever m, n, i, j and the
+// neighbours are: a caller may cut C into any blocks, and a row never depends on the other rows.
+enum class GemmOp { kNT, kNN, kTN };
+struct Gemm {
+  GemmOp op = GemmOp::kNT;
+  int64_t m = 0, n = 0, k = 0;
+  GemmOperand a, b;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  bool accumulate = false;
+  // Arithmetic: FP32, or operands rounded to BF16 (nearest even) and products summed in FP32.
+  bool bf16_arithmetic = false;
+};
+
+// One function pointer per inner loop. A kernel sees raw pointers only: it never allocates, throws,
+// starts threads or reads globals. Callers (ops/) have already checked every shape.
+// n is a number of elements; pointers need no alignment; outputs may not overlap inputs unless
+// said.
+struct Kernels {
+  const char* family;  // "scalar", "avx2", "avx512", "avx512_bf16"
+
+  // ---- matrix products (gemm.inl, gemv.inl)
+  int64_t (*gemm_workspace)(const Gemm& g) noexcept;  // bytes, 64-byte aligned
+  void (*gemm)(const Gemm& g, void* workspace) noexcept;
+  // y[r, i] (+)= sum_j w[i, j] x[r, j] for n rows of w and `rows` rows of x. For memory-bound
+  // decode; a row of x never sees the others.
+  void (*gemv)(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
+               int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
+               bool accumulate) noexcept;
+};
+
+// The table used by this process: the best one this CPU runs, or the one named by HADAL_ISA
+// (Error{kUsage} when that is unknown or unusable here).
+const Kernels& kernels();
+// Every table this CPU can run, scalar first. Tests and fuzzers compare all of them.
+std::span<const Kernels* const> available_kernels();
+// Names of all families built into this binary, usable or not.
+std::span<const std::string_view> built_families();
+// For tests: makes kernels() return `table` until destroyed. Not while other threads compute.
+class ScopedKernels {
+ public:
+  explicit ScopedKernels(const Kernels& table);
+  ~ScopedKernels();
+  ScopedKernels(const ScopedKernels&) = delete;
+  ScopedKernels& operator=(const ScopedKernels&) = delete;
+
+ private:
+  const Kernels* previous_;
+};
+
+extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx512Bf16Kernels;
+
+}  // namespace hadal

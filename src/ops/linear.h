@@ -1,0 +1,47 @@
+#pragma once
+#include <span>
+
+#include "core/tensor.h"
+
+namespace hadal {
+
+// Arithmetic of a Linear's three GEMMs. kBf16: operands are rounded to BF16 (nearest even),
+// products are summed in FP32, whatever the operands are stored as (V3 report, sec. 3.3 has the FP8
+// form).
+enum class Precision { kFp32, kBf16 };
+
+// y = x W^T + bias, the prompt's and the training path.
+//
+// Shapes    x [T, K]; w [N, K] FP32 or BF16; bias [N] or {}; y [T, N]. T may be 0. Rows may be
+// strided. Numbers   a row of y depends on its row of x alone, bit for bit. Aliasing  none. Threads
+// blocks of y; the same bits for any number of threads. Errors    Error{kShape} before anything is
+// written.
+void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision);
+
+// Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. w may be FP32 or BF16.
+void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
+                     Precision precision);
+
+// y = x W^T + bias by matrix-vector kernels: generated tokens. Reads each weight once for all T
+// rows (T small); FP32 arithmetic on FP32 or BF16 weights. A row depends on its row of x alone.
+void linear_decode(In2 x, WeightView w, In1 bias, Out2 y);
+
+// ---- the same for many experts at once (V3 report, sec. 2.1.2; no token is ever dropped)
+
+// Which rows go to which expert: slot s in [offsets[e], offsets[e+1]) belongs to expert e and takes
+// row tokens[s] of x; with tokens empty, row s itself.
+struct ExpertRows {
+  Ids tokens;                        // [S] or {}
+  std::span<const int64_t> offsets;  // [E + 1], offsets[0] = 0, offsets[E] = S
+};
+
+// y[s] = W_e x[tokens[s]] for the expert e of slot s. x [T, K]; w: E matrices [N, K]; y [S, N].
+void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
+                    Precision precision);
+// dx [S, K] is by slot (adds; {} to skip); dw: E matrices [N, K] (adds; empty span to skip).
+void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 dx,
+                             std::span<const Out2> dw, Precision precision);
+// Matrix-vector form for generated tokens: reads each chosen expert once.
+void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y);
+
+}  // namespace hadal
