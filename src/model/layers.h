@@ -1,0 +1,52 @@
+#pragma once
+#include <string>
+
+#include "core/arena.h"
+#include "model/config.h"
+#include "model/params.h"
+#include "model/pass.h"
+
+namespace hadal {
+
+// A Linear's parameters and the calls that use them: y = x W^T + bias.
+class Linear {
+ public:
+  Linear() = default;
+  Linear(Params& params, const std::string& name, int64_t in, int64_t out, bool bias, int64_t layer,
+         ParamGroup group = ParamGroup::kMatrix);
+  int64_t in() const { return weight_->cols(); }
+  int64_t out() const { return weight_->rows(); }
+  const Param& weight() const { return *weight_; }
+
+  void forward(In2 x, Out2 y, Precision precision) const;
+  // Adds to dx (unless {}) and to the parameters' gradients.
+  void backward(In2 dy, In2 x, Out2 dx, Precision precision) const;
+  void step(In2 x, Out2 y, const StepPass& pass) const;
+
+ private:
+  Param* weight_ = nullptr;
+  Param* bias_ = nullptr;
+};
+
+// RMSNorm or LayerNorm over the last dimension, as config.hadal_norm says.
+class Norm {
+ public:
+  Norm() = default;
+  enum class Kind { kRms, kLayer };
+  Norm(Params& params, const std::string& name, int64_t dim, double eps, Kind kind, int64_t layer);
+
+  // stats from `saved`: what the backward needs beside x. [T, 1] (inv_rms) or [T, 2].
+  Out2 forward(In2 x, Out2 y, Arena& saved) const;
+  void forward(In2 x, Out2 y) const;  // serving
+  void backward(In2 dy, In2 x, In2 stats, Out2 dx) const;
+
+ private:
+  Kind kind_ = Kind::kRms;
+  float eps_ = 0;
+  Param* gain_ = nullptr;
+  Param* bias_ = nullptr;
+};
+
+Norm::Kind norm_kind(const ModelConfig& config);
+
+}  // namespace hadal

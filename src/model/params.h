@@ -1,0 +1,81 @@
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/rng.h"
+#include "core/tensor.h"
+
+namespace hadal {
+
+// What the optimizer, the number formats and the counts must tell apart.
+enum class ParamGroup {
+  kMatrix,      // weight of a Linear: decays, may be quantised
+  kEmbedding,   // looked up
+  kHead,        // the output head
+  kRouter,      // gate weight: FP32 arithmetic
+  kNorm,        // gains and biases of norms
+  kBias,        // biases of Linears
+  kRouterBias,  // e_score_correction_bias: moved by balance, never by gradients; always FP32
+};
+
+// One tensor of the checkpoint, under the checkpoint's name. [rows, cols]; vectors have rows = 1.
+struct Param {
+  std::string name;
+  std::vector<int64_t> shape;  // as in the file
+  ParamGroup group = ParamGroup::kMatrix;
+  int64_t layer = -1;   // -1 outside the layers; MTP modules continue after the last layer
+  bool expert = false;  // one of the routed experts: active only when chosen
+
+  DType dtype = DType::kF32;  // of value; training always F32
+  void* value = nullptr;
+  float* gradient = nullptr;  // FP32, or null when serving
+
+  int64_t cols() const { return shape.back(); }
+  int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
+  int64_t size() const { return rows() * cols(); }
+  WeightView weight() const { return {dtype, value, rows(), cols()}; }
+  In1 vec() const { return {static_cast<const float*>(value), {size()}}; }
+  Out1 vec_mut() const { return {static_cast<float*>(value), {size()}}; }
+  Out2 grad() const { return gradient == nullptr ? Out2() : Out2(gradient, {rows(), cols()}); }
+  Out1 grad_vec() const { return gradient == nullptr ? Out1() : Out1(gradient, {size()}); }
+};
+
+// The one list of a model's tensors. Modules add their own when they are made, which costs no
+// memory; the loader, the saver, the optimizer, EMA and the counts loop over it.
+class Params {
+ public:
+  // The returned pointer stays valid. Error{kInternal} when the name is taken.
+  Param* add(std::string name, std::vector<int64_t> shape, ParamGroup group, int64_t layer = -1,
+             bool expert = false);
+  Param* find(std::string_view name);
+  std::deque<Param>& all() { return list_; }
+  const std::deque<Param>& all() const { return list_; }
+  int64_t count() const;  // numbers in all tensors, router biases apart
+
+  // FP32 values and gradients for every parameter, in two blocks of memory.
+  void allocate_training();
+  // Values only, every parameter in its own dtype (norms, biases, routers in FP32).
+  void allocate_values();
+  void zero_gradients();
+  // Normal with this deviation for matrices, embeddings, head and router; ones for norm gains
+  // (names ending in "norm.weight" or "layernorm.weight"), zeros for biases. Parameter i draws from
+  // stream i.
+  void initialise(uint64_t seed, double deviation);
+  int64_t value_bytes() const;
+  int64_t gradient_bytes() const;
+  // Keeps `owner` alive as long as the list: mapped files whose bytes are values.
+  void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
+
+ private:
+  std::deque<Param> list_;
+  std::unordered_map<std::string, Param*> by_name_;
+  Buffer values_, gradients_;
+  std::vector<std::shared_ptr<const void>> owners_;
+};
+
+}  // namespace hadal

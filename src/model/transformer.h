@@ -1,0 +1,86 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "model/block.h"
+#include "model/mtp.h"
+#include "ops/cross_entropy.h"
+
+namespace hadal {
+
+// B sequences of T tokens, one after another, with what they must predict. Module d of MTP reads
+// mtp_ids[d] = the tokens d+1 places on and predicts mtp_targets[d], d+2 places on (V3
+// report, 2.2).
+struct Batch {
+  int64_t sequences = 0, sequence_length = 0;
+  std::vector<int32_t> ids, targets;  // [B*T]; kIgnored where there is nothing to predict
+  std::vector<std::vector<int32_t>> mtp_ids, mtp_targets;
+};
+// From rows of tokens [B, L]: inputs are the first T of each row, targets what follows; with L > T
+// the last positions have targets too; what lies beyond L is kIgnored. 1 <= T <= L.
+Batch make_batch(View<const int32_t, 2> tokens, int64_t sequence_length, int64_t mtp_depth);
+
+struct TrainOptions {
+  Precision precision = Precision::kFp32;
+  float mtp_lambda = 0;      // lambda of sec. 2.2; the modules share it: lambda / D each
+  float sequence_alpha = 0;  // complementary sequence-wise balance loss
+  float batch_alpha = 0;     // classic auxiliary loss
+  double weight = 1;  // of this micro-batch in the step's gradient (tokens / tokens of the step)
+  bool mtp = true;    // run the MTP modules at all
+};
+struct Losses {
+  CrossEntropy main;
+  std::vector<CrossEntropy> mtp;  // one a module
+  double balance = 0;
+  std::vector<MoeLoad> loads;
+};
+
+// The paper's model: embedding, blocks, final norm, head, MTP modules; dense and MoE, any attention
+// kind.
+class Transformer {
+ public:
+  explicit Transformer(const ModelConfig& config);  // lists parameters, allocates none
+  const ModelConfig& config() const { return config_; }
+  Params& params() { return params_; }
+  const Params& params() const { return params_; }
+  int64_t mtp_depth() const { return int64_t(mtp_.size()); }
+
+  // ---- training. Adds the gradient of
+  //   weight * (mean CE of the batch + lambda/D * sum of the modules' mean CE + balance losses).
+  Losses forward_backward(const Batch& batch, const TrainOptions& options);
+  // The same losses without gradients; batch_agreement = greedy agreement is main.correct.
+  Losses evaluate(const Batch& batch, const TrainOptions& options);
+  // Logits of all positions, for comparison with other engines: main [T, V]; module d [T-1-d, V],
+  // row i from h_i and token i+1+d.
+  void logits(Ids ids, Precision precision, Out2 main, std::vector<Out2> mtp = {});
+
+  // ---- serving
+  std::vector<CacheSpec> cache_specs() const;  // layers, then MTP modules
+  // Runs rows through the layers: ids [R]; h [R, hidden] is the output of the final norm. The cache
+  // is extended by the caller (StepPass).
+  void step(Ids ids, StepPass& pass, Out2 h);
+  // Module d: next_ids [R] are the tokens after the rows' own; h_prev the main model's (or the
+  // previous module's) normed output. h [R, hidden] is the module's normed output.
+  void mtp_step(int64_t d, Ids next_ids, In2 h_prev, StepPass& pass, Out2 h);
+  // logits [R, V] of rows of h: shared by the model and its MTP modules.
+  void head(In2 h, const StepPass& pass, Out2 logits) const;
+
+  // Bytes of activations at the worst moment of the last training pass: saved and scratch.
+  int64_t activation_peak_bytes() const { return saved_.peak() + scratch_.peak(); }
+
+ private:
+  struct Forward;  // what one training forward leaves for the backward
+  Losses run(const Batch& batch, const TrainOptions& options, bool backward);
+
+  ModelConfig config_;
+  Params params_;
+  std::unique_ptr<RopeTable> rope_;
+  Param* embed_ = nullptr;
+  Param* head_ = nullptr;  // embed_ when tied
+  std::vector<std::unique_ptr<Block>> blocks_;
+  Norm norm_;
+  std::vector<std::unique_ptr<Mtp>> mtp_;
+  Arena saved_, scratch_;
+};
+
+}  // namespace hadal
