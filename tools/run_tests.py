@@ -113,7 +113,8 @@ def run_executable(path: pathlib.Path, options) -> Counts:
     elif trouble is None and (counts is None or (process.returncode != 0 and not counts.failed)):
         trouble = f"exited with {process.returncode}"  # a sanitizer's report, say
     if trouble:
-        counts = counts or Counts(passed=len(re.findall(r"^\[       OK \]", output, re.M)))
+        counts = counts or Counts(len(re.findall(r"^\[       OK \]", output, re.M)),
+                                  len(failure_texts(output)), skip_reasons(output).total())
         counts.failed += 1
     report_line(path.name, counts, seconds)
     for text in failure_texts(output):
