@@ -1,0 +1,74 @@
+// Vec: the float vector of the CPU family this file is being compiled for. Kernel bodies (.inl) are
+// written once over it. Included by isa.cpp only.
+//
+//   set(a) load(p) store(p, v)              p needs no alignment
+//   load_part(p, n) store_part(p, v, n)     the first n lanes, 0 <= n <= kLanes; the rest load as 0
+//   load_bf16 store_bf16 (..._part)         the same on BF16 storage; stores round to nearest even,
+//                                           NaN stays NaN: the bits of core/dtype.h
+//   round_bf16(a)                           store_bf16 then load_bf16
+//   add sub mul div sqrt neg abs
+//   fma(a, b, c) = a * b + c                one rounding; two in "scalar" on a CPU without it
+//   max(a, b) = a > b ? a : b               so b where either is NaN; min likewise
+//   select_less(a, b, x, y)                 a < b ? x : y; y where either is NaN
+//   sum(a)                                  upper half + lower half, until one is left
+//   reduce_max(a)                           of lanes that are not NaN
+//   swap_pairs(a)                           lanes 1 0 3 2 5 4 ...
+//   scale_pow2(a, n)                        a * 2^n for a in [0.5, 2] and whole |n| <= 250, one
+//                                           rounding
+//   vexp(a) tanh(a) sigmoid(a)              below
+#pragma once
+#include <cstdint>
+
+#if defined(HADAL_EMULATED)
+#include "kernels/vec_emulated.h"
+#elif defined(__AVX512F__)
+#include "kernels/vec_avx512.h"
+#elif defined(__AVX2__)
+#include "kernels/vec_avx2.h"
+#else
+#include "kernels/vec_scalar.h"
+#endif
+
+namespace {
+
+inline Vec round_to_whole(Vec a) {  // nearest even; |a| < 2^22
+  const Vec magic = set(12582912.0f);
+  return sub(add(a, magic), magic);
+}
+
+// e^a within 2 ulp; 0 from -110 down (-inf too), denormals in between, +inf above 88.72, NaN stays.
+inline Vec vexp(Vec a) {
+  const Vec x = max(set(-110.0f), min(set(89.0f), a));  // a second: NaN passes
+  const Vec n = round_to_whole(mul(x, set(1.44269504f)));
+  Vec r = fma(n, set(-0.693359375f), x);  // ln 2 in two parts; n times the first is exact
+  r = fma(n, set(2.12194440e-4f), r);
+  Vec p = set(1.9875691500e-4f);
+  p = fma(p, r, set(1.3981999507e-3f));
+  p = fma(p, r, set(8.3334519073e-3f));
+  p = fma(p, r, set(4.1665795894e-2f));
+  p = fma(p, r, set(1.6666665459e-1f));
+  p = fma(p, r, set(5.0000001201e-1f));
+  p = add(fma(p, mul(r, r), r), set(1.0f));
+  return scale_pow2(p, n);
+}
+
+// 1 / (1 + e^-a); 0 below -88.72.
+inline Vec sigmoid(Vec a) {
+  return div(set(1.0f), add(set(1.0f), vexp(neg(a))));
+}
+
+// Within 3 ulp. A polynomial near 0, where the quotient would cancel.
+inline Vec tanh(Vec a) {
+  const Vec z = mul(a, a);
+  Vec p = set(-5.70498872745e-3f);
+  p = fma(p, z, set(2.06390887954e-2f));
+  p = fma(p, z, set(-5.37397155531e-2f));
+  p = fma(p, z, set(1.33314422036e-1f));
+  p = fma(p, z, set(-3.33332819422e-1f));
+  const Vec near = fma(mul(p, z), a, a);
+  const Vec e = vexp(add(abs(a), abs(a)));
+  const Vec far = sub(set(1.0f), div(set(2.0f), add(e, set(1.0f))));
+  return select_less(abs(a), set(0.625f), near, select_less(a, set(0.0f), neg(far), far));
+}
+
+}  // namespace

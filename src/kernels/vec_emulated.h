@@ -1,0 +1,121 @@
+// Vec of the AVX-512 families in plain C++, with the semantics Intel documents, so that 512-bit
+// bodies are tested on any machine. Checked against vectors recorded on hardware. See vec.h.
+#pragma once
+#include <cstdint>
+
+namespace {
+
+struct Vec {
+  static constexpr int64_t kLanes = 16;
+  float v[16];
+};
+
+template <class Fn>
+inline Vec each_lane(Fn fn) {
+  Vec r;
+  for (int i = 0; i < 16; ++i) r.v[i] = fn(i);
+  return r;
+}
+inline uint32_t bits(float a) {
+  return __builtin_bit_cast(uint32_t, a);
+}
+inline float from_bits(uint32_t b) {
+  return __builtin_bit_cast(float, b);
+}
+
+inline Vec set(float a) {
+  return each_lane([&](int) { return a; });
+}
+inline Vec load(const float* p) {
+  return each_lane([&](int i) { return p[i]; });
+}
+inline void store(float* p, Vec a) {
+  for (int i = 0; i < 16; ++i) p[i] = a.v[i];
+}
+inline Vec load_part(const float* p, int64_t n) {
+  return each_lane([&](int i) { return i < n ? p[i] : 0.0f; });
+}
+inline void store_part(float* p, Vec a, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = a.v[i];
+}
+
+inline Vec add(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Vec sub(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Vec mul(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Vec div(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return each_lane([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+}
+inline Vec sqrt(Vec a) {
+  return each_lane([&](int i) { return __builtin_sqrtf(a.v[i]); });
+}
+inline Vec neg(Vec a) {
+  return each_lane([&](int i) { return from_bits(bits(a.v[i]) ^ 0x80000000u); });
+}
+inline Vec abs(Vec a) {
+  return each_lane([&](int i) { return from_bits(bits(a.v[i]) & 0x7fffffffu); });
+}
+inline Vec max(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec min(Vec a, Vec b) {
+  return each_lane([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec select_less(Vec a, Vec b, Vec x, Vec y) {
+  return each_lane([&](int i) { return a.v[i] < b.v[i] ? x.v[i] : y.v[i]; });
+}
+inline Vec swap_pairs(Vec a) {
+  return each_lane([&](int i) { return a.v[i ^ 1]; });
+}
+inline Vec scale_pow2(Vec a, Vec n) {
+  return each_lane([&](int i) {
+    return n.v[i] == n.v[i] ? __builtin_ldexpf(a.v[i], static_cast<int>(n.v[i])) : n.v[i];
+  });
+}
+
+inline float sum(Vec a) {
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) a.v[i] = a.v[i + half] + a.v[i];
+  }
+  return a.v[0];
+}
+inline float reduce_max(Vec a) {
+  float m = -__builtin_inff();
+  for (float x : a.v) m = x > m ? x : m;
+  return m;
+}
+
+// ---- BF16 storage
+inline uint16_t narrow_bf16(float a) {
+  const uint32_t u = bits(a);
+  const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+  return static_cast<uint16_t>((nan ? u | 0x400000u : u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+inline float widen_bf16(uint16_t h) {
+  return from_bits(static_cast<uint32_t>(h) << 16);
+}
+inline Vec load_bf16_part(const uint16_t* p, int64_t n) {
+  return each_lane([&](int i) { return i < n ? widen_bf16(p[i]) : 0.0f; });
+}
+inline void store_bf16_part(uint16_t* p, Vec a, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = narrow_bf16(a.v[i]);
+}
+inline Vec load_bf16(const uint16_t* p) {
+  return load_bf16_part(p, 16);
+}
+inline void store_bf16(uint16_t* p, Vec a) {
+  store_bf16_part(p, a, 16);
+}
+inline Vec round_bf16(Vec a) {
+  return each_lane([&](int i) { return widen_bf16(narrow_bf16(a.v[i])); });
+}
+
+}  // namespace
