@@ -1,0 +1,39 @@
+#pragma once
+#include <span>
+#include <string>
+
+#include "core/dtype.h"
+#include "io/checkpoint.h"
+#include "quant/fp8.h"
+
+namespace hadal {
+
+// Weights between a checkpoint's bytes (io/) and numbers (quant/).
+
+// Reads tensor `name` of the given shape into `out` (its size: the product of the shape). F32, BF16
+// and F16 convert; F8_E4M3 is decoded with its `<name>_scale_inv` over blocks of `fp8_block`
+// (config's weight_block_size). To bf16 the decoded float is rounded to nearest even.
+// Split over threads; the same bits for any number of them.
+// Errors, each naming file, tensor, value and expectation, leave `out` in part written:
+//   kFormat  the tensor is missing; its dtype holds no weights; a number is NaN or infinite; a
+//            scale is missing, zero, negative, NaN or infinite, or there is one for another dtype
+//   kShape   its shape, or its scales', is not the expected one
+//   kIo      the file cannot be read or was cut short
+void read_weight(const Checkpoint& checkpoint, const std::string& name,
+                 std::span<const int64_t> shape, std::span<float> out,
+                 BlockShape fp8_block = kFp8Block);
+void read_weight(const Checkpoint& checkpoint, const std::string& name,
+                 std::span<const int64_t> shape, std::span<bf16> out,
+                 BlockShape fp8_block = kFp8Block);
+
+// The mapped bytes of a tensor stored as `dtype` (F32 or BF16) if they can be used in place,
+// checked as above; empty when the tensor is stored otherwise or not aligned for its dtype: read it
+// then. The checkpoint must outlive the bytes; see SafetensorsFile::view about check_intact().
+std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
+                                      std::span<const int64_t> shape, DType dtype);
+
+// Writes a whole tensor that was declared as F32, BF16 or F16, rounding to nearest even. NaN and
+// infinity are refused here too, Error{kFormat}: no reader would take the file.
+void write_weight(CheckpointWriter& writer, const std::string& name, std::span<const float> values);
+
+}  // namespace hadal
