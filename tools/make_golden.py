@@ -40,13 +40,14 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.cache_utils import MtpCache
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_layers import MtpModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from golden import teeth as mistakes  # noqa: E402
 from golden import weights  # noqa: E402
-from golden.cases import CASES  # noqa: E402
+from golden.cases import CASES, features  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-4  # of the largest |logit|
@@ -114,7 +115,8 @@ def released_config(case, config):
     out.update({k: v for k, v in case.config.items() if k != "rope_parameters"})
     rope = dict(case.config["rope_parameters"])
     out["rope_theta"] = rope.pop("rope_theta")
-    out["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
+    scaled = rope["rope_type"] != "default"
+    out["rope_scaling"] = {"type": rope.pop("rope_type"), **rope} if scaled else None
     v3 = case.kind == "deepseek_v3"
     out.setdefault("topk_method", "noaux_tc" if v3 else "greedy")
     out.update(
@@ -159,7 +161,7 @@ def rewrite_tensors(case, folder, extra):
     tensors = {**load_file(folder / "model.safetensors"), **extra}
     if case.fp8:
         for name in [n for n in tensors if weights.is_fp8(n)]:
-            codes, scale, _ = weights.quantise_fp8(tensors[name])
+            codes, scale = weights.quantise_fp8(tensors[name])
             tensors[name] = codes
             tensors[name + "_scale_inv"] = scale
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -198,7 +200,7 @@ def verify_files(case, folder, drawn):
 
 
 @contextlib.contextmanager
-def loadable(folder):
+def loadable(folder, dequantise):
     """The folder itself, or for FP8 a copy of it with the weights multiplied out exactly (F64)."""
     stored = read_tensors(folder)
     scaled = [n for n in stored if n.endswith("_scale_inv")]
@@ -206,10 +208,8 @@ def loadable(folder):
         yield folder
         return
     for name in scaled:
-        scale = stored.pop(name).double()
-        codes = stored[name.removesuffix("_scale_inv")]
-        grid = scale.repeat_interleave(weights.FP8_BLOCK, 0).repeat_interleave(weights.FP8_BLOCK, 1)
-        stored[name.removesuffix("_scale_inv")] = codes.double() * grid[: codes.shape[0], : codes.shape[1]]
+        weight = name.removesuffix("_scale_inv")
+        stored[weight] = dequantise(stored[weight], stored.pop(name)).contiguous()
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         save_file(stored, copy / "model.safetensors", metadata={"format": "pt"})
@@ -219,9 +219,9 @@ def loadable(folder):
         yield copy
 
 
-def load(folder, dtype):
+def load(folder, dtype, dequantise=weights.dequantise_fp8):
     """The model as transformers loads it, with rope frequencies in the working precision."""
-    with loadable(folder) as path:
+    with loadable(folder, dequantise) as path:
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
         )
@@ -342,6 +342,18 @@ def check_names(folder, golden):
     assert trunk == {n for n in golden if n.startswith("grad.")}
 
 
+def check_mtp(folder, ids, golden):
+    """The path transformers serves with (its own cache and loop) drafts from the same logits."""
+    model = load(folder, torch.float64)
+    mtp = load_mtp(folder, model)
+    with torch.no_grad(), double_precision():
+        hidden = model(input_ids=ids[None], output_hidden_states=True, use_cache=False).hidden_states[-1]
+        cache = MtpCache(config=model.config.get_mtp_config())
+        positions = torch.arange(1, len(ids))[None]
+        _, drafted, _ = mtp(ids[None, 1:], hidden[:, :-1], None, positions, cache)
+    assert moved(drafted[0, 0], golden["mtp_logits"][-1]) < 1e-3
+
+
 def router_margin(model, ids, mtp=None):
     """For a float64 model: the smallest distance of any routing decision from a tie, over tokens, layers and groups."""
     margins = [float("inf")]
@@ -390,7 +402,7 @@ def moved(changed, reference):
     return float((changed - reference).abs().max() / (TOLERANCE * reference.abs().max()))
 
 
-def measure_teeth(folder, ids, golden):
+def measure_teeth(case, folder, ids, golden):
     """{mistake: tolerances it moves the logits by}."""
     out = {}
     model = load(folder, torch.float64)
@@ -403,6 +415,10 @@ def measure_teeth(folder, ids, golden):
         out[name] = round(moved(forward(model, ids), golden["logits"]), 1)
         if undo:
             undo()
+    if case.fp8:
+        for mistake in (weights.dequantise_even, weights.dequantise_transposed):
+            changed = forward(load(folder, torch.float64, mistake), ids)
+            out["fp8_" + mistake.__name__] = round(moved(changed, golden["logits"]), 1)
     if "mtp_logits" in golden:
         out.update(measure_mtp_teeth(folder, ids, golden))
     return out
@@ -454,9 +470,11 @@ def make_case(case, folder):
     double = compute(folder, ids, torch.float64)
     difference = check_precision(case, compute(folder, ids, torch.float32), double)
     check_names(folder, double)
+    if "mtp_logits" in double:
+        check_mtp(folder, ids, double)
     golden = {n: (t if n == "ids" else t.float()).contiguous() for n, t in double.items()}
     save_file(golden, folder / "golden.safetensors")
-    found = measure_teeth(folder, ids, double)
+    found = measure_teeth(case, folder, ids, double)
     files = sorted(folder.iterdir())
     for file in files:
         file.chmod(0o644)
@@ -467,6 +485,7 @@ def make_case(case, folder):
         print(f"    {name:28} {value:10.1f}{'' if value >= TEETH else '   (below)'}")
     return {
         "why": case.why,
+        "features": features(case),
         "architecture": json.loads((folder / "config.json").read_text())["architectures"][0],
         "tokens": case.tokens,
         "stored": "float8_e4m3fn" if case.fp8 else case.dtype,

@@ -1,6 +1,6 @@
 """The golden cases: one row each, tiny models that differ in what they show."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Small enough that a case stays under 250 KB; few sizes are multiples of a vector, so that tails are exercised.
 _V3 = dict(
@@ -80,7 +80,6 @@ class Case:
     mtp_duplicates: bool = False  # also store embed_tokens and shared_head.head with the module
     released_spelling: bool = False  # config.json as the released models write it
     max_shard_size: str = "5GB"
-    extra: dict = field(default_factory=dict)  # keys added to config.json that transformers ignores
 
 
 def _case(name, why, base, kind, **kwargs):
@@ -143,7 +142,7 @@ CASES = [
     v3("v3_tied", "tied embeddings: no lm_head.weight in the file, one gradient for both uses",
        tie_word_embeddings=True),
     v3("v3_fp8", "F8_E4M3 weights with 128x128 weight_scale_inv blocks, the last ones partial, heads straddling "
-       "blocks; embeddings, head, norms, router not quantised", fp8=True, num_hidden_layers=1,
+       "blocks; embeddings, head, norms, router not quantised; released spelling", fp8=True, released_spelling=True, num_hidden_layers=1,
        first_k_dense_replace=0, num_attention_heads=2, num_key_value_heads=2, qk_nope_head_dim=60,
        q_lora_rank=136, n_routed_experts=4),
     v3("v3_mtp", "one multi-token prediction module in the released naming, with its copies of the embedding and "
@@ -163,7 +162,7 @@ CASES = [
        "compressed query", topk_method="group_limited_greedy", n_routed_experts=12, n_group=4, topk_group=2,
        num_experts_per_tok=3, routed_scaling_factor=16.0, q_lora_rank=12),
     v2("v2_yarn", "V2's YaRN with mscale and mscale_all_dim 0.707, released spelling", released_spelling=True,
-       tokens=40, max_position_embeddings=640,
+       tokens=40, max_position_embeddings=640, n_group=1, topk_group=1,
        rope_parameters=dict(rope_type="yarn", rope_theta=100.0, factor=40, beta_fast=32, beta_slow=1,
                             original_max_position_embeddings=16, mscale=0.707, mscale_all_dim=0.707)),
     olmo2("olmo2_mha", "norms after attention and MLP inside the branch, RMSNorm over the whole projected q and k",
@@ -183,3 +182,29 @@ CASES = [
           num_key_value_heads=2),
     llama("llama_biases", "attention_bias and mlp_bias", attention_bias=True, mlp_bias=True, num_key_value_heads=2),
 ]
+
+
+def features(case):
+    """What a case has, in words a test can select by."""
+    config, out = case.config, []
+    add = lambda name, present: out.append(name) if present else None
+    rope = config["rope_parameters"]["rope_type"]
+    add(f"rope_{rope}", rope != "default")
+    if case.kind.startswith("deepseek"):
+        routed = config["num_hidden_layers"] > config["first_k_dense_replace"]
+        add("mla", True)
+        add("q_lora", config["q_lora_rank"] is not None)
+        add("moe", routed)
+        add("dense_layers", config["first_k_dense_replace"] > 0)
+        add("groups", routed and (config["n_group"] or 1) > 1)
+        add("rope_halves", config.get("rope_interleave") is False)
+        add("mtp", config.get("num_nextn_predict_layers", 0) > 0 and case.mtp_tensors)
+    else:
+        heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        add("mha" if kv_heads == heads else "mqa" if kv_heads == 1 else "gqa", True)
+    add("biases", config.get("attention_bias", False))
+    add("tied", config.get("tie_word_embeddings", False))
+    add("fp8", case.fp8)
+    add("sharded", case.max_shard_size != "5GB")
+    add("released_spelling", case.released_spelling)
+    return out

@@ -53,7 +53,7 @@ def is_fp8(name):
 
 
 def quantise_fp8(weight):
-    """(codes, weight_scale_inv) of 128x128 blocks, and the exact products in float64.
+    """(codes, weight_scale_inv) of 128x128 blocks.
 
     Neighbouring blocks are drawn with different sizes, so that a scale read from the wrong block shows.
     """
@@ -67,8 +67,23 @@ def quantise_fp8(weight):
     amax.scatter_reduce_(0, index.flatten(), sized.abs().flatten(), "amax")
     scale = (amax / FP8_MAX).float()
     codes = (sized / scale.double()[index]).to(torch.float8_e4m3fn)
-    exact = codes.double() * scale.double()[index]
-    return codes, scale.view(grid), exact
+    return codes, scale.view(grid)
+
+
+def dequantise_fp8(codes, scale, block=(FP8_BLOCK, FP8_BLOCK)):
+    """code * scale of its block, exactly (F64)."""
+    grid = scale.double().repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+    return codes.double() * grid[: codes.shape[0], : codes.shape[1]]
+
+
+def dequantise_even(codes, scale):
+    """A mistake: as many equal blocks as there are scales, whatever the block size (transformers 5.23 does this)."""
+    return dequantise_fp8(codes, scale, tuple(-(-n // k) for n, k in zip(codes.shape, scale.shape)))
+
+
+def dequantise_transposed(codes, scale):
+    """A mistake: the scales in column-major order."""
+    return dequantise_fp8(codes, scale.t().reshape(scale.shape))
 
 
 def mtp_shapes(config, block_shapes, duplicates):
