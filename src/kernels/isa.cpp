@@ -7,6 +7,10 @@
 // clang-format off: bodies may build on earlier ones.
 #include "kernels/gemm.inl"
 #include "kernels/gemv.inl"
+#include "kernels/row.inl"
+#include "kernels/activation.inl"
+#include "kernels/norm.inl"
+#include "kernels/rope.inl"
 // clang-format on
 
 namespace hadal {
@@ -18,6 +22,27 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .gemm_workspace = gemm_workspace,
     .gemm = gemm,
     .gemv = gemv,
+
+    .dot = dot,
+    .row_max = row_max,
+    .exp_row = exp_row,
+    .sigmoid_row = sigmoid_row,
+    .scale_row = scale_row,
+    .add_row = add_row,
+    .add_scaled_row = add_scaled_row,
+
+    .rmsnorm_row = rmsnorm_row,
+    .rmsnorm_backward_row = rmsnorm_backward_row,
+    .layernorm_row = layernorm_row,
+    .layernorm_backward_row = layernorm_backward_row,
+
+    .swiglu_row = swiglu_row,
+    .swiglu_backward_row = swiglu_backward_row,
+    .gelu_row = gelu_row,
+    .gelu_backward_row = gelu_backward_row,
+
+    .rope_adjacent = rope_adjacent,
+    .rope_halves = rope_halves,
 };
 
 }  // namespace hadal

@@ -47,6 +47,42 @@ struct Kernels {
   void (*gemv)(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
                int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
                bool accumulate) noexcept;
+
+  // ---- rows of numbers (row.inl). Each result is a function of the row alone.
+  float (*dot)(const float* a, const float* b, int64_t n) noexcept;
+  float (*row_max)(const float* x, int64_t n) noexcept;  // of what is not NaN; -inf of nothing
+  // y = e^(x - shift), y may be x; returns the sum of y.
+  float (*exp_row)(const float* x, float shift, float* y, int64_t n) noexcept;
+  void (*sigmoid_row)(const float* x, float* y, int64_t n) noexcept;              // y may be x
+  void (*scale_row)(float a, float* y, int64_t n) noexcept;                       // y *= a
+  void (*add_row)(const float* x, float* y, int64_t n) noexcept;                  // y += x
+  void (*add_scaled_row)(float a, const float* x, float* y, int64_t n) noexcept;  // y += a x
+
+  // ---- norms of a row (norm.inl); y may be x
+  float (*rmsnorm_row)(const float* x, const float* gain, float eps, float* y,
+                       int64_t n) noexcept;  // returns 1 / root mean square
+  void (*rmsnorm_backward_row)(const float* dy, const float* x, const float* gain, float inv_rms,
+                               float* dx, float* dgain, int64_t n) noexcept;
+  // stats: mean, 1 / standard deviation.
+  void (*layernorm_row)(const float* x, const float* gain, const float* bias, float eps, float* y,
+                        float* stats, int64_t n) noexcept;
+  void (*layernorm_backward_row)(const float* dy, const float* x, const float* gain,
+                                 const float* stats, float* dx, float* dgain, float* dbias,
+                                 int64_t n) noexcept;
+
+  // ---- activations of a row (activation.inl); y may be an input
+  void (*swiglu_row)(const float* gate, const float* up, float* y, int64_t n) noexcept;
+  void (*swiglu_backward_row)(const float* dy, const float* gate, const float* up, float* dgate,
+                              float* dup, int64_t n) noexcept;
+  void (*gelu_row)(const float* x, float* y, int64_t n) noexcept;
+  void (*gelu_backward_row)(const float* dy, const float* x, float* dx, int64_t n) noexcept;
+
+  // ---- rotary embedding (rope.inl): turns `heads` heads of 2 * pairs numbers, `stride` apart, by
+  // the same angles; direction 1 or -1. The same bits in every family.
+  void (*rope_adjacent)(float* x, const float* cos, const float* sin, float direction,
+                        int64_t pairs, int64_t heads, int64_t stride) noexcept;
+  void (*rope_halves)(float* x, const float* cos, const float* sin, float direction, int64_t pairs,
+                      int64_t heads, int64_t stride) noexcept;
 };
 
 // The table used by this process: the best one this CPU runs, or the one named by HADAL_ISA
