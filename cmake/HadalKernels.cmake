@@ -8,6 +8,13 @@
 #                                       plain C++, for machines that cannot run the real one
 # Their inline functions must not become the program's only copy, hence the check for weak symbols.
 
+# -O3 in this folder only; under sanitizers -O2 keeps the whole suite quick.
+if(HADAL_SANITIZE)
+  set(kernel_optimisation -O2)
+else()
+  set(kernel_optimisation $<$<CONFIG:Release>:-O3>)
+endif()
+
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/isa*.cpp)
 
 function(hadal_kernel_family name table)
@@ -25,7 +32,8 @@ function(hadal_kernel_family name table)
 
   add_library(${target} OBJECT ${isa_sources})
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/src)
-  target_compile_options(${target} PRIVATE ${HADAL_WARNINGS} ${arg_FLAGS} -fno-exceptions)
+  target_compile_options(${target} PRIVATE ${HADAL_WARNINGS} ${kernel_optimisation} ${arg_FLAGS}
+                         -fno-exceptions)
   target_compile_definitions(${target} PRIVATE HADAL_FAMILY_NAME="${name}"
                              HADAL_FAMILY_TABLE=${table} ${arg_DEFINES})
   # GCC 12's AVX-512 intrinsics read deliberately undefined registers.
@@ -63,21 +71,6 @@ if(TARGET hadal_kernels AND isa_sources)
     hadal_kernel_family(avx512_bf16 kAvx512Bf16Kernels FLAGS ${avx512_bf16})
   endif()
   hadal_kernel_family(avx512 kAvx512EmulatedKernels EMULATED)
-  hadal_kernel_family(avx512_bf16 kAvx512Bf16EmulatedKernels EMULATED)
+  hadal_kernel_family(avx512_bf16 kAvx512Bf16EmulatedKernels EMULATED
+                      DEFINES HADAL_EMULATED_BF16=1)
 endif()
-
-# -O3 in this folder only; under sanitizers -O2 keeps the whole suite quick.
-foreach(target hadal_kernels hadal_kernels_scalar hadal_kernels_avx2 hadal_kernels_avx512
-        hadal_kernels_avx512_bf16 hadal_kernels_avx512_emulated
-        hadal_kernels_avx512_bf16_emulated)
-  if(TARGET ${target})
-    get_target_property(type ${target} TYPE)
-    if(NOT type STREQUAL "INTERFACE_LIBRARY")
-      if(HADAL_SANITIZE)
-        target_compile_options(${target} PRIVATE -O2)
-      else()
-        target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O3>)
-      endif()
-    endif()
-  endif()
-endforeach()

@@ -1,16 +1,19 @@
 // Every kernel, compiled once per CPU family (cmake/HadalKernels.cmake gives the names and flags).
 // Only kernel headers may be included here: an inline function from elsewhere, compiled with
 // AVX-512, could become the copy the linker keeps for everybody.
+#include "kernels/attention.h"
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
 // clang-format off: bodies may build on earlier ones.
+#include "kernels/gemm_pack.inl"
 #include "kernels/gemm.inl"
 #include "kernels/gemv.inl"
 #include "kernels/row.inl"
 #include "kernels/activation.inl"
 #include "kernels/norm.inl"
 #include "kernels/rope.inl"
+#include "kernels/attention.inl"
 // clang-format on
 
 namespace hadal {
@@ -43,6 +46,10 @@ constinit const Kernels HADAL_FAMILY_TABLE{
 
     .rope_adjacent = rope_adjacent,
     .rope_halves = rope_halves,
+
+    .attention_workspace = flash::attention_workspace,
+    .attention_part = flash::attention_part,
+    .attention_gradient = flash::attention_gradient,
 };
 
 }  // namespace hadal

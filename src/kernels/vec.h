@@ -13,11 +13,27 @@
 //   sum(a)                                  upper half + lower half, until one is left
 //   reduce_max(a)                           of lanes that are not NaN
 //   swap_pairs(a)                           lanes 1 0 3 2 5 4 ...
+//   broadcast(p)                            *p in every lane; any bits
+//   transpose(r)                            r[i] lane j becomes r[j] lane i, kLanes x kLanes
+//   pin(a)                                  keeps a compiler from reloading a at each use
 //   scale_pow2(a, n)                        a * 2^n for a in [0.5, 2] and whole |n| <= 250, one
 //                                           rounding
 //   vexp(a) tanh(a) sigmoid(a)              below
+//
+// Where HADAL_BF16_DOT is defined, a Vec also carries 16 pairs of BF16 bits, the first in the lower
+// half:
+//   dot_bf16(acc, a, b)    VDPBF16PS: fma(a1, b1, acc) of the second of each pair, then
+//                          fma(a0, b0, that) of the first; denormal operands and results count as 0
+//   pack_bf16(a, b)        the pairs (a0 a1) (a2 a3) ... (b0 b1) ..., rounded to nearest even;
+//                          denormal floats become 0
+//   pair_bf16(a, b)        the pairs (a0 b0) (a1 b1) ..., likewise
+//   load_bits(p) load_bits_part(p, n)    32 BF16 numbers as they lie; n counts numbers
 #pragma once
 #include <cstdint>
+
+#if defined(__AVX512BF16__) || defined(HADAL_EMULATED_BF16)
+#define HADAL_BF16_DOT 1
+#endif
 
 #if defined(HADAL_EMULATED)
 #include "kernels/vec_emulated.h"

@@ -30,6 +30,12 @@ inline Vec load_part(const float* p, int64_t n) {
 inline void store_part(float* p, Vec a, int64_t n) {
   _mm256_maskstore_ps(p, first_lanes(n), a.v);
 }
+inline Vec broadcast(const float* p) {
+  return {_mm256_broadcast_ss(p)};
+}
+inline void pin(Vec& a) {
+  asm("" : "+x"(a.v));
+}
 
 inline Vec add(Vec a, Vec b) {
   return {_mm256_add_ps(a.v, b.v)};
@@ -123,6 +129,28 @@ inline void store_bf16_part(uint16_t* p, Vec a, int64_t n) {
 inline Vec round_bf16(Vec a) {
   const __m256i upper = _mm256_set1_epi32(-65536);
   return {_mm256_castsi256_ps(_mm256_and_si256(round_bf16_bits(a), upper))};
+}
+
+// ---- 8 x 8 transpose: pairs of lanes, of doubles, of halves
+inline void transpose(Vec (&r)[8]) {
+  __m256 t[8], u[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+    t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+    r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+  }
 }
 
 }  // namespace

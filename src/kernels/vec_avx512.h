@@ -29,6 +29,12 @@ inline Vec load_part(const float* p, int64_t n) {
 inline void store_part(float* p, Vec a, int64_t n) {
   _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
 }
+inline Vec broadcast(const float* p) {
+  return {_mm512_set1_ps(*p)};
+}
+inline void pin(Vec& a) {
+  asm("" : "+v"(a.v));
+}
 
 inline Vec add(Vec a, Vec b) {
   return {_mm512_add_ps(a.v, b.v)};
@@ -112,6 +118,65 @@ inline void store_bf16_part(uint16_t* p, Vec a, int64_t n) {
 }
 inline Vec round_bf16(Vec a) {
   return widen_bf16(narrow_bf16(a));
+}
+
+#if defined(HADAL_BF16_DOT)
+inline Vec dot_bf16(Vec acc, Vec a, Vec b) {
+  return {_mm512_dpbf16_ps(acc.v, __m512bh(a.v), __m512bh(b.v))};
+}
+inline Vec pack_bf16(Vec a, Vec b) {
+  return {__m512(_mm512_cvtne2ps_pbh(b.v, a.v))};
+}
+inline Vec pair_bf16(Vec a, Vec b) {
+  const __m512i low_then_high = __m512i(_mm512_cvtne2ps_pbh(b.v, a.v));
+  alignas(64) static constexpr uint16_t kInterleave[32] = {
+      0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return {
+      _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), low_then_high))};
+}
+inline Vec load_bits(const uint16_t* p) {
+  return {_mm512_loadu_ps(p)};
+}
+inline Vec load_bits_part(const uint16_t* p, int64_t n) {
+  const auto mask = static_cast<__mmask32>((uint64_t{1} << n) - 1u);
+  return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, p))};
+}
+#endif
+
+// ---- 16 x 16 transpose: pairs of lanes, of doubles, of quarters, of halves
+inline void transpose(Vec (&r)[16]) {
+  __m512 t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+  }
+  const auto low = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  const auto high = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  __m512 u[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = low(t[i], t[i + 2]);
+    u[i + 1] = high(t[i], t[i + 2]);
+    u[i + 2] = low(t[i + 1], t[i + 3]);
+    u[i + 3] = high(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 a = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88);
+    const __m512 b = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xdd);
+    const __m512 c = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88);
+    const __m512 d = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xdd);
+    r[i].v = _mm512_shuffle_f32x4(a, c, 0x88);
+    r[i + 4].v = _mm512_shuffle_f32x4(b, d, 0x88);
+    r[i + 8].v = _mm512_shuffle_f32x4(a, c, 0xdd);
+    r[i + 12].v = _mm512_shuffle_f32x4(b, d, 0xdd);
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Vec of the AVX-512 families in plain C++, with the semantics Intel documents, so that 512-bit
 // bodies are tested on any machine. Checked against vectors recorded on hardware. See vec.h.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace {
@@ -37,6 +38,11 @@ inline Vec load_part(const float* p, int64_t n) {
 }
 inline void store_part(float* p, Vec a, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = a.v[i];
+}
+inline Vec broadcast(const float* p) {
+  return set(*p);
+}
+inline void pin(Vec&) {
 }
 
 inline Vec add(Vec a, Vec b) {
@@ -116,6 +122,54 @@ inline void store_bf16(uint16_t* p, Vec a) {
 }
 inline Vec round_bf16(Vec a) {
   return each_lane([&](int i) { return widen_bf16(narrow_bf16(a.v[i])); });
+}
+
+#if defined(HADAL_BF16_DOT)
+inline float flush(float a) {  // denormals count as 0, whatever MXCSR says
+  return (bits(a) & 0x7f800000u) == 0 ? from_bits(bits(a) & 0x80000000u) : a;
+}
+inline Vec dot_bf16(Vec acc, Vec a, Vec b) {
+  return each_lane([&](int i) {
+    const uint32_t x = bits(a.v[i]), y = bits(b.v[i]);
+    const float x0 = flush(from_bits(x << 16)), x1 = flush(from_bits(x & 0xffff0000u));
+    const float y0 = flush(from_bits(y << 16)), y1 = flush(from_bits(y & 0xffff0000u));
+    const float second = flush(__builtin_fmaf(x1, y1, flush(acc.v[i])));
+    return flush(__builtin_fmaf(x0, y0, second));
+  });
+}
+inline float bf16_pair(float a, float b) {
+  const uint32_t low = narrow_bf16(flush(a)), high = narrow_bf16(flush(b));
+  return from_bits(low | high << 16);
+}
+inline Vec pack_bf16(Vec a, Vec b) {
+  return each_lane([&](int i) {
+    const float* from = i < 8 ? a.v + 2 * i : b.v + 2 * i - 16;
+    return bf16_pair(from[0], from[1]);
+  });
+}
+inline Vec pair_bf16(Vec a, Vec b) {
+  return each_lane([&](int i) { return bf16_pair(a.v[i], b.v[i]); });
+}
+inline Vec load_bits(const uint16_t* p) {
+  Vec a;
+  __builtin_memcpy(a.v, p, sizeof a.v);
+  return a;
+}
+inline Vec load_bits_part(const uint16_t* p, int64_t n) {
+  Vec a = set(0);
+  __builtin_memcpy(a.v, p, static_cast<size_t>(2 * n));
+  return a;
+}
+#endif
+
+inline void transpose(Vec (&r)[16]) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float t = r[i].v[j];
+      r[i].v[j] = r[j].v[i];
+      r[j].v[i] = t;
+    }
+  }
 }
 
 }  // namespace

@@ -32,6 +32,11 @@ inline Vec load_part(const float* p, int64_t n) {
 inline void store_part(float* p, Vec a, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = a.v[i];
 }
+inline Vec broadcast(const float* p) {
+  return set(*p);
+}
+inline void pin(Vec&) {
+}
 
 inline Vec add(Vec a, Vec b) {
   return {a.v + b.v};
@@ -127,6 +132,11 @@ inline void store_bf16(uint16_t* p, Vec a) {
 }
 inline Vec round_bf16(Vec a) {
   return from_bits(round_bf16_bits(a));
+}
+
+inline void transpose(Vec (&r)[4]) {
+  const Float4 a = r[0].v, b = r[1].v, c = r[2].v, d = r[3].v;
+  for (int i = 0; i < 4; ++i) r[i].v = Float4{a[i], b[i], c[i], d[i]};
 }
 
 }  // namespace
