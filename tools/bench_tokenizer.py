@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 """Tokenizer speed: hadal against Hugging Face `tokenizers`, one thread each, in alternating pairs.
 
-    python tools/bench_tokenizer.py --bench PATH/tokenizer_bench --tokenizer tokenizer.json --input text.txt [--pairs 7]
+    python tools/bench_tokenizer.py --bench PATH/tokenizer_bench --tokenizer tokenizer.json \
+        --input text.txt [--pairs 7]
 
---input is text (one document), .jsonl (`text` of each line), or either with .zst; at most --max-bytes of it are used.
+--input is text (one document), .jsonl (`text` of each line), or either with .zst; at most
+--max-bytes of it are used.
 
 The hadal side is a program called as
 
     tokenizer_bench --tokenizer tokenizer.json --input FILE.jsonl --repeat N
 
-which reads FILE ({"text": ...} a line) and the tokenizer before any clock starts, encodes all texts one after the other on
-one thread (special tokens recognised as Hugging Face does by default, none added), once untimed and N times timed, and prints
-one JSON object: {"mb_per_s": median over the N, "bytes": UTF-8 bytes of all texts, "tokens": ids in all of them}; MB is 1e6
-bytes. Both sides must count the same bytes and tokens, else the comparison is refused (exit 2).
+which reads FILE ({"text": ...} a line, lines end with "\\n" only) and the tokenizer before any
+clock starts, encodes all texts one after the other on one thread (special tokens recognised as
+Hugging Face does by default, none added), once untimed and N times timed, and prints one JSON
+object: {"mb_per_s": median over the N, "bytes": UTF-8 bytes of all texts, "tokens": ids in all of
+them}; MB is 1e6 bytes. Both sides must count the same bytes and tokens, else the comparison is
+refused (exit 2).
 
-Prints JSON: the median of the pairs' ratios, the rates of every pair. Exit 1 if the median is under --at-least.
+Prints JSON: the median of the pairs' ratios, the rates of every pair. Exit 1 if the median is under
+--at-least.
 """
 
 import argparse
@@ -39,10 +44,16 @@ def arguments():
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--repeat", type=int, default=3, help="timed passes over the texts in each half of a pair")
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="timed passes over the texts in each half of a pair"
+    )
     parser.add_argument("--max-bytes", type=int, default=4_000_000)
-    parser.add_argument("--method", default="encode_batch_fast", choices=["encode_batch_fast", "encode"],
-                        help="of the peer: all texts without offsets (its fastest), or text by text with them")
+    parser.add_argument(
+        "--method",
+        default="encode_batch_fast",
+        choices=["encode_batch_fast", "encode"],
+        help="of the peer: all texts without offsets (its fastest), or text by text with them",
+    )
     parser.add_argument("--at-least", type=float, default=0.0, help="required median ratio")
     return parser.parse_args()
 
@@ -72,6 +83,7 @@ def read_texts(path, max_bytes):
 
 def theirs(tokenizer, texts, method, repeat, count_bytes):
     """(MB/s, tokens) of Hugging Face tokenizers."""
+
     def encode():
         if method == "encode":
             return [tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -105,21 +117,43 @@ def main():
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.jsonl"
-        file.write_text("".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts), encoding="utf-8")
+        file.write_text(
+            "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts),
+            encoding="utf-8",
+        )
         for _ in range(args.pairs):
             mine = ours(args.bench, args.tokenizer, file, args.repeat)
             rate, tokens = theirs(tokenizer, texts, args.method, args.repeat, count_bytes)
             if (mine["bytes"], mine["tokens"]) != (count_bytes, tokens):
-                print(f"not the same work: hadal {mine['bytes']} bytes, {mine['tokens']} tokens; "
-                      f"tokenizers {count_bytes} bytes, {tokens} tokens", file=sys.stderr)
+                print(
+                    f"not the same work: hadal {mine['bytes']} bytes, {mine['tokens']} tokens; "
+                    f"tokenizers {count_bytes} bytes, {tokens} tokens",
+                    file=sys.stderr,
+                )
                 return 2
-            pairs.append({"hadal_mb_per_s": round(mine["mb_per_s"], 3), "tokenizers_mb_per_s": round(rate, 3),
-                          "ratio": round(mine["mb_per_s"] / rate, 2)})
+            pairs.append(
+                {
+                    "hadal_mb_per_s": round(mine["mb_per_s"], 3),
+                    "tokenizers_mb_per_s": round(rate, 3),
+                    "ratio": round(mine["mb_per_s"] / rate, 2),
+                }
+            )
     ratio = statistics.median(pair["ratio"] for pair in pairs)
-    print(json.dumps({
-        "ratio": ratio, "ratio_least": min(pair["ratio"] for pair in pairs), "pairs": pairs, "bytes": count_bytes,
-        "tokens": tokens, "method": args.method, "repeat": args.repeat, "tokenizers": tokenizers.__version__,
-    }, indent=2))
+    print(
+        json.dumps(
+            {
+                "ratio": ratio,
+                "ratio_least": min(pair["ratio"] for pair in pairs),
+                "pairs": pairs,
+                "bytes": count_bytes,
+                "tokens": tokens,
+                "method": args.method,
+                "repeat": args.repeat,
+                "tokenizers": tokenizers.__version__,
+            },
+            indent=2,
+        )
+    )
     return 0 if ratio >= args.at_least else 1
 
 

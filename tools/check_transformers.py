@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Loads a folder written by hadal in Hugging Face transformers, as a stranger would, and compares numbers.
+"""Loads a folder written by hadal in Hugging Face transformers and compares numbers.
 
     python tools/check_transformers.py MODEL --ids 1,2,3 --out theirs.safetensors
     hadal logits MODEL --ids 1,2,3 --out ours.safetensors
@@ -7,10 +7,11 @@
     hadal grad MODEL --ids 1,2,3 --out grads.safetensors
     python tools/check_transformers.py MODEL --ids 1,2,3 --against grads.safetensors
 
-MODEL is loaded with AutoModelForCausalLM (float32, eager), its MTP layers with transformers' own MtpModel, its tokenizer,
-if it has one, with AutoTokenizer. --against compares whatever the file holds: logits, mtp_logits, loss, grad.NAME. Prints
-JSON; exit 0 if all agree, 1 if not, 2 if the folder does not load as it should (missing or unexpected tensors).
-Needs the packages of tools/requirements-golden.txt.
+MODEL is loaded with AutoModelForCausalLM (float32, eager), its MTP layers with transformers' own
+MtpModel, its tokenizer, if it has one, with AutoTokenizer. --against compares whatever the file
+holds: logits, mtp_logits, loss, grad.NAME. Prints JSON; exit 0 if all agree, 1 if not, 2 if the
+folder does not load as it should (missing or unexpected tensors). Needs the packages of
+tools/requirements-golden.txt.
 """
 
 import argparse
@@ -40,8 +41,12 @@ def arguments():
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--ids", help="comma separated; default: `ids` of --against, or 0,1,2,3")
     what.add_argument("--text", help="through AutoTokenizer, without special tokens")
-    parser.add_argument("--out", type=Path, help="write transformers' logits, loss and gradients here")
-    parser.add_argument("--against", type=Path, help="safetensors of `hadal logits` or `hadal grad`")
+    parser.add_argument(
+        "--out", type=Path, help="write transformers' logits, loss and gradients here"
+    )
+    parser.add_argument(
+        "--against", type=Path, help="safetensors of `hadal logits` or `hadal grad`"
+    )
     parser.add_argument("--logits-tolerance", type=float, default=LOGITS_TOLERANCE)
     parser.add_argument("--gradient-tolerance", type=float, default=GRADIENT_TOLERANCE)
     parser.add_argument("--threads", type=int, default=1)
@@ -79,8 +84,11 @@ def check_tokenizer(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "The cat, 12345 times: naïve café — 你好\n\tend"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return {"class": type(tokenizer).__name__, "size": len(tokenizer),
-            "round_trip": tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text}
+    return {
+        "class": type(tokenizer).__name__,
+        "size": len(tokenizer),
+        "round_trip": tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text,
+    }
 
 
 def difference(name, ours, theirs):
@@ -95,7 +103,9 @@ def difference(name, ours, theirs):
 
 
 def compare(args, given, computed):
-    """{name: difference} of what both have, and what the file has that transformers has not or the other way round."""
+    """{name: difference} of what both have, and what the file has that transformers has not or the
+    other way round.
+    """
     found, wrong = {}, []
     for name in sorted(given):
         if name == "ids":
@@ -110,7 +120,11 @@ def compare(args, given, computed):
     if "logits" in given and "mtp_logits" in computed and "mtp_logits" not in given:
         wrong.append(f"mtp_logits: not in {args.against}")
     if any(n.startswith("grad.") for n in given):
-        wrong += [f"{n}: not in {args.against}" for n in computed if n.startswith("grad.") and n not in given]
+        wrong += [
+            f"{n}: not in {args.against}"
+            for n in computed
+            if n.startswith("grad.") and n not in given
+        ]
     return found, wrong
 
 
@@ -132,11 +146,22 @@ def main():
         group = name.split(".")[0]
         groups[group] = max(groups.get(group, 0.0), value)
     tokenizer = check_tokenizer(args.model)
-    print(json.dumps({
-        "architecture": type(model).__name__, "mtp_modules": len(mtp.layers) if mtp else 0, "tokens": len(ids),
-        "tokenizer": tokenizer, "loading_problems": problems, "worst": groups, "wrong": wrong,
-        "compared": len(found), "transformers": transformers.__version__,
-    }, indent=2))
+    print(
+        json.dumps(
+            {
+                "architecture": type(model).__name__,
+                "mtp_modules": len(mtp.layers) if mtp else 0,
+                "tokens": len(ids),
+                "tokenizer": tokenizer,
+                "loading_problems": problems,
+                "worst": groups,
+                "wrong": wrong,
+                "compared": len(found),
+                "transformers": transformers.__version__,
+            },
+            indent=2,
+        )
+    )
     if problems or (tokenizer and not tokenizer["round_trip"]):
         return 2
     return 1 if wrong or (args.against and not found) else 0

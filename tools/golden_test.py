@@ -1,4 +1,5 @@
-"""The golden files are those of the manifest, and the tools that made them still agree with them."""
+"""The golden files are those of the manifest, and the tools that made them still agree."""
+
 import hashlib
 import json
 import pathlib
@@ -40,7 +41,11 @@ def test_every_mistake_shows_in_some_case(mistake):
 def check_transformers(folder, against):
     done = subprocess.run(
         [sys.executable, ROOT / "tools/check_transformers.py", folder, "--against", against],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
     return done.returncode, json.loads(done.stdout)
 
 

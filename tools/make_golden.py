@@ -2,21 +2,14 @@
 """Writes tests/golden: tiny checkpoints with what Hugging Face transformers computes from them.
 
     python -m venv VENV && VENV/bin/pip install -r tools/requirements-golden.txt
-    VENV/bin/python tools/make_golden.py            # all cases, a minute or two
+    VENV/bin/python tools/make_golden.py            # all cases, half a minute
     VENV/bin/python tools/make_golden.py --case v3_mtp --case v2_lite
 
-Each case is a folder with a checkpoint (config.json, safetensors) and golden.safetensors:
-    ids          [T]     I64  the prompt
-    logits       [T, V]  F32
-    loss         [1]     F32  mean cross-entropy of positions 1..T-1 given their past, no auxiliary terms
-    grad.NAME            F32  d loss / d NAME for every trained tensor of the checkpoint, by its name there
-    mtp_logits   [T-1,V] F32  row i: from h_i and the embedding of token i+1; predicts token i+2
-    mtp_logits.1 [T-2,V] F32  the second chained module, one token further on
-    mtp_loss     [1]     F32  mean over modules of the mean cross-entropy of the rows whose target is in the prompt
-    mtp_grad.NAME        F32  d mtp_loss / d NAME, trunk included
-The numbers are computed in double precision from the files as written, by transformers' own code loading them, and
-rounded once; a float32 run must agree. manifest.json lists versions, hashes, features, and for each case how far the
-mistakes in golden/teeth.py move the logits, in tolerances of 1e-4 of the largest logit.
+Each case is a folder with a checkpoint (config.json, safetensors) and golden.safetensors, whose
+tensors tests/golden/README.md describes. The numbers are computed in double precision from the
+files as written, by transformers' own code loading them, and rounded once; a float32 run must
+agree. manifest.json lists versions, hashes, features, and for each case how far the mistakes of
+golden/teeth.py move the logits, in tolerances of 1e-4 of the largest logit.
 """
 
 import argparse
@@ -54,12 +47,14 @@ def check_versions():
         name, version = line.split("==")
         have = importlib.metadata.version(name).split("+")[0]
         if have != version:
-            sys.exit(f"{name} {have} is installed, {version} is pinned in tools/requirements-golden.txt")
+            sys.exit(
+                f"{name} {have} is installed, {version} is pinned in tools/requirements-golden.txt"
+            )
         wanted[name] = version
     return wanted
 
 
-# --- writing a checkpoint ---------------------------------------------------------------------------------------------
+# --- writing a checkpoint
 
 
 def empty_model(case):
@@ -94,10 +89,22 @@ def released_config(case, config):
     v3 = case.kind == "deepseek_v3"
     out.setdefault("topk_method", "noaux_tc" if v3 else "greedy")
     out.update(
-        attention_bias=False, attention_dropout=0.0, aux_loss_alpha=0.001, bos_token_id=0, eos_token_id=1, ep_size=1,
-        hidden_act="silu", initializer_range=0.02, moe_layer_freq=1, pretraining_tp=1,
-        scoring_func="sigmoid" if v3 else "softmax", seq_aux=True, tie_word_embeddings=False,
-        torch_dtype=case.dtype, transformers_version="4.33.1", use_cache=True,
+        attention_bias=False,
+        attention_dropout=0.0,
+        aux_loss_alpha=0.001,
+        bos_token_id=0,
+        eos_token_id=1,
+        ep_size=1,
+        hidden_act="silu",
+        initializer_range=0.02,
+        moe_layer_freq=1,
+        pretraining_tp=1,
+        scoring_func="sigmoid" if v3 else "softmax",
+        seq_aux=True,
+        tie_word_embeddings=False,
+        torch_dtype=case.dtype,
+        transformers_version="4.33.1",
+        use_cache=True,
     )
     return dict(sorted(out.items()))
 
@@ -107,7 +114,9 @@ def write_json(path, value):
 
 
 def write_checkpoint(case, folder, attempt):
-    """Draws the weights and writes them with save_pretrained; what transformers cannot write is added by hand."""
+    """Draws the weights and writes them with save_pretrained; what transformers cannot write is
+    added by hand.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     model = empty_model(case)
@@ -147,7 +156,9 @@ def rewrite_config(case, folder):
         config = released_config(case, config)
     if case.fp8:
         config["quantization_config"] = {
-            "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
             "weight_block_size": [weights.FP8_BLOCK, weights.FP8_BLOCK],
         }
     write_json(folder / "config.json", config)
@@ -163,7 +174,7 @@ def verify_files(case, folder, drawn):
             assert torch.equal(tensor.double(), drawn[name].double()), name
 
 
-# --- one case ---------------------------------------------------------------------------------------------------------
+# --- one case
 
 
 def make_ids(case, attempt):
@@ -172,7 +183,9 @@ def make_ids(case, attempt):
 
 
 def make_case(case, folder):
-    """Draws until no routing decision is near a tie, then computes, checks and writes. Returns the manifest's row."""
+    """Draws until no routing decision is near a tie, then computes, checks and writes. Returns the
+    manifest's row.
+    """
     for attempt in range(64):
         write_checkpoint(case, folder, attempt)
         ids = make_ids(case, attempt)
@@ -194,8 +207,11 @@ def make_case(case, folder):
     for file in files:
         file.chmod(0o644)
     size = sum(f.stat().st_size for f in files)
-    print(f"{case.name:28} {size / 1024:6.0f} KB  attempt {attempt}  f32-f64 {difference:.1e}  "
-          f"max|logit| {double['logits'].abs().max():6.2f}  loss {float(double['loss']):.3f}  margin {margin:.1e}")
+    print(
+        f"{case.name:28} {size / 1024:6.0f} KB  attempt {attempt}  f32-f64 {difference:.1e}  "
+        f"max|logit| {double['logits'].abs().max():6.2f}  loss {float(double['loss']):.3f}  "
+        f"margin {margin:.1e}"
+    )
     for name, value in found.items():
         print(f"    {name:28} {value:10.1f}{'' if value >= checks.TEETH else '   (below)'}")
     return {
@@ -215,7 +231,9 @@ def make_case(case, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "golden")
-    parser.add_argument("--case", action="append", help="only these (their rows of the manifest are replaced)")
+    parser.add_argument(
+        "--case", action="append", help="only these (their rows of the manifest are replaced)"
+    )
     args = parser.parse_args()
     versions = check_versions()
     torch.set_num_threads(1)
@@ -227,14 +245,31 @@ def main():
     if unknown:
         sys.exit(f"no such case: {sorted(unknown)}; there are {sorted(names)}")
     manifest_path = args.out / "manifest.json"
-    old = json.loads(manifest_path.read_text())["cases"] if args.case and manifest_path.exists() else {}
-    made = {c.name: make_case(c, args.out / c.name) for c in CASES if not args.case or c.name in args.case}
-    rows = {c.name: made.get(c.name, old.get(c.name)) for c in CASES if c.name in made or c.name in old}
+    old = (
+        json.loads(manifest_path.read_text())["cases"]
+        if args.case and manifest_path.exists()
+        else {}
+    )
+    made = {
+        c.name: make_case(c, args.out / c.name)
+        for c in CASES
+        if not args.case or c.name in args.case
+    }
+    rows = {
+        c.name: made.get(c.name, old.get(c.name)) for c in CASES if c.name in made or c.name in old
+    }
     best, blunt = checks.check_teeth(rows)
-    write_json(manifest_path, {
-        "made_by": "tools/make_golden.py", "versions": versions, "tolerance": checks.TOLERANCE,
-        "teeth_required": checks.TEETH, "teeth_best": best, "cases": rows,
-    })
+    write_json(
+        manifest_path,
+        {
+            "made_by": "tools/make_golden.py",
+            "versions": versions,
+            "tolerance": checks.TOLERANCE,
+            "teeth_required": checks.TEETH,
+            "teeth_best": best,
+            "cases": rows,
+        },
+    )
     if blunt and not args.case:
         sys.exit(f"mistakes no case sees: {blunt}")
 

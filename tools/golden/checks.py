@@ -21,11 +21,16 @@ def check_precision(case, single, double):
         if name == "ids":
             continue
         scale = reference.abs().max() if "logits" in name else reference.norm()
-        error = (single[name].double() - reference).abs().max() if "logits" in name else (
-            single[name].double() - reference).norm()
+        error = (
+            (single[name].double() - reference).abs().max()
+            if "logits" in name
+            else (single[name].double() - reference).norm()
+        )
         relative = float(error / scale) if scale > 0 else float(error)
         limit = 1e-5 if "logits" in name else 5e-5
-        assert relative < limit, f"{case.name}: {name} differs by {relative:.1e} between float32 and float64"
+        assert (
+            relative < limit
+        ), f"{case.name}: {name} differs by {relative:.1e} between float32 and float64"
         worst = max(worst, relative)
     return worst
 
@@ -37,7 +42,10 @@ def check_names(folder, golden):
     for name, tensor in read_tensors(folder).items():
         if name.endswith(("e_score_correction_bias", "_scale_inv")):
             continue
-        if name.startswith("model.layers.") and int(name.split(".")[2]) >= config["num_hidden_layers"]:
+        if (
+            name.startswith("model.layers.")
+            and int(name.split(".")[2]) >= config["num_hidden_layers"]
+        ):
             if not name.endswith(("embed_tokens.weight", "shared_head.head.weight")):
                 modules.add(name)
             continue
@@ -53,7 +61,9 @@ def check_mtp(folder, ids, golden):
     model = load(folder, torch.float64)
     mtp = load_mtp(folder, model)
     with torch.no_grad(), double_precision():
-        hidden = model(input_ids=ids[None], output_hidden_states=True, use_cache=False).hidden_states[-1]
+        hidden = model(
+            input_ids=ids[None], output_hidden_states=True, use_cache=False
+        ).hidden_states[-1]
         cache = MtpCache(config=model.config.get_mtp_config())
         positions = torch.arange(1, len(ids))[None]
         _, drafted, _ = mtp(ids[None, 1:], hidden[:, :-1], None, positions, cache)
@@ -61,7 +71,9 @@ def check_mtp(folder, ids, golden):
 
 
 def router_margin(model, ids, mtp=None):
-    """For a float64 model: the smallest distance of any routing decision from a tie, over tokens, layers and groups."""
+    """For a float64 model: the smallest distance of any routing decision from a tie, over tokens,
+    layers and groups.
+    """
     margins = [float("inf")]
 
     def watch(gate, inputs, output):
@@ -88,7 +100,9 @@ def router_margin(model, ids, mtp=None):
             margins.append(float((order[:, gate.top_k - 1] - order[:, gate.top_k]).min()))
 
     modules = [m for root in (model, mtp) if root is not None for m in root.modules()]
-    hooks = [m.register_forward_hook(watch) for m in modules if type(m).__name__.endswith("TopkRouter")]
+    hooks = [
+        m.register_forward_hook(watch) for m in modules if type(m).__name__.endswith("TopkRouter")
+    ]
     with torch.no_grad(), double_precision():
         out = model(input_ids=ids[None], output_hidden_states=True, use_cache=False)
         if mtp is not None:
@@ -113,7 +127,9 @@ def measure_teeth(case, folder, ids, golden):
     out = {}
     model = load(folder, torch.float64)
     mistakes.set_router()(model)
-    assert moved(forward(model, ids), golden["logits"]) < 1e-6, "the router of teeth.py is not transformers'"
+    assert (
+        moved(forward(model, ids), golden["logits"]) < 1e-6
+    ), "the router of teeth.py is not transformers'"
     for name, mutate in list(mistakes.teeth(load(folder, torch.float64))):
         model = load(folder, torch.float64)
         with double_precision():
@@ -138,7 +154,9 @@ def measure_mtp_teeth(folder, ids, golden):
     before_norm = []
     hook = model.model.norm.register_forward_hook(lambda m, args, y: before_norm.append(args[0]))
     with torch.no_grad(), double_precision():
-        hidden = model(input_ids=ids[None], output_hidden_states=True, use_cache=False).hidden_states[-1]
+        hidden = model(
+            input_ids=ids[None], output_hidden_states=True, use_cache=False
+        ).hidden_states[-1]
         hook.remove()
         last = len(mtp.layers) - 1
         reference = golden["mtp_logits" + (f".{last}" if last else "")]

@@ -1,4 +1,5 @@
-"""What transformers computes from a checkpoint folder: logits, loss, gradients, and those of the MTP modules.
+"""What transformers computes from a checkpoint folder: logits, loss, gradients, and those of the
+MTP modules.
 
 Gradients and tensors go by the checkpoint's names. FP8 weights are multiplied out first, exactly.
 """
@@ -19,7 +20,9 @@ from golden import weights
 
 @contextlib.contextmanager
 def double_precision():
-    """Inside, what transformers casts to float32 (norms, softmax, router, rope) is computed in double."""
+    """Inside, what transformers casts to float32 (norms, softmax, router, rope) is computed in
+    double.
+    """
     kept = torch.float32, torch.float, torch.Tensor.float
     torch.float32 = torch.float = torch.float64
     torch.Tensor.float = torch.Tensor.double
@@ -88,7 +91,9 @@ def load_mtp(folder, model):
 
 
 def mtp_logits(mtp, ids, hidden):
-    """Logits of each module: row i of module k from its input h_i and token i+1+k, predicting token i+2+k."""
+    """Logits of each module: row i of module k from its input h_i and token i+1+k, predicting token
+    i+2+k.
+    """
     out = []
     tokens = len(ids)
     for k in range(len(mtp.layers)):
@@ -107,16 +112,26 @@ def next_token_loss(logits, ids, ahead):
 
 
 def gradients(model, mtp):
-    """Gradients under the checkpoint's names, through transformers' own reversal of its fused tensors."""
+    """Gradients under the checkpoint's names, through transformers' own reversal of its fused
+    tensors.
+    """
     fused = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     out = dict(revert_weight_conversion(model, fused))
     for k, layer in enumerate(mtp.layers if mtp else []):
         prefix = f"model.layers.{model.config.num_hidden_layers + k}."
-        block = {f"model.layers.{k}.{n}": p.grad for n, p in layer.mtp_block.named_parameters() if p.grad is not None}
+        block = {
+            f"model.layers.{k}.{n}": p.grad
+            for n, p in layer.mtp_block.named_parameters()
+            if p.grad is not None
+        }
         split = revert_weight_conversion(model, block)
         out.update({prefix + n.removeprefix(f"model.layers.{k}."): g for n, g in split.items()})
-        for name, module in [("enorm", layer.enorm), ("hnorm", layer.hnorm), ("eh_proj", layer.eh_proj),
-                             ("shared_head.norm", layer.post_norm)]:
+        for name, module in [
+            ("enorm", layer.enorm),
+            ("hnorm", layer.hnorm),
+            ("eh_proj", layer.eh_proj),
+            ("shared_head.norm", layer.post_norm),
+        ]:
             if module.weight.grad is not None:
                 out[f"{prefix}{name}.weight"] = module.weight.grad
     return {n: g.clone() for n, g in out.items()}
@@ -137,7 +152,9 @@ def compute(folder, ids, dtype):
 def compute_with(model, mtp, ids):
     """The same from a loaded model and its MTP modules or None."""
     with precision(model.dtype):
-        out = model(input_ids=ids[None], labels=ids[None], output_hidden_states=True, use_cache=False)
+        out = model(
+            input_ids=ids[None], labels=ids[None], output_hidden_states=True, use_cache=False
+        )
         logits = out.logits[0]
         loss = next_token_loss(logits, ids, 1)
         assert torch.allclose(loss, out.loss, rtol=1e-5), "transformers' own loss is another one"
@@ -149,7 +166,9 @@ def compute_with(model, mtp, ids):
             modules = mtp_logits(mtp, ids, out.hidden_states[-1])
             for k, module in enumerate(modules):
                 result["mtp_logits" + (f".{k}" if k else "")] = module.detach()
-            total = torch.stack([next_token_loss(module, ids, k + 2) for k, module in enumerate(modules)]).mean()
+            total = torch.stack(
+                [next_token_loss(module, ids, k + 2) for k, module in enumerate(modules)]
+            ).mean()
             total.backward()
             result["mtp_loss"] = total.detach()[None]
             result.update({f"mtp_grad.{n}": g for n, g in gradients(model, mtp).items()})

@@ -1,7 +1,7 @@
 """Mistakes an implementation could make, one function each: what a golden file must be able to see.
 
-`teeth(case, model)` yields (name, mutate): mutate(model) makes the mistake in a freshly loaded model and may return a
-function that undoes what it did outside the model.
+`teeth(model)` yields (name, mutate): mutate(model) makes the mistake in a freshly loaded
+model and may return a function that undoes what it did outside the model.
 """
 
 import math
@@ -78,14 +78,29 @@ def _kv_b_all_keys_first(model):
         a.kv_b_proj.weight.data = torch.cat([k, v], dim=1).reshape(weight.shape)
 
 
-def route_v3(gate, x, bias=True, biased_gate=False, limit=True, group_score="top2", masked=-math.inf,
-             normalise=None, scale=True):
-    """The V3 router with switches; with the defaults it is transformers' own (checked by make_golden.py)."""
+def route_v3(
+    gate,
+    x,
+    bias=True,
+    biased_gate=False,
+    limit=True,
+    group_score="top2",
+    masked=-math.inf,
+    normalise=None,
+    scale=True,
+):
+    """The V3 router with switches; with the defaults it is transformers' own (checked by
+    make_golden.py).
+    """
     logits = torch.nn.functional.linear(x.view(-1, gate.hidden_dim), gate.weight)
     scores = logits.sigmoid()
     choice = scores + gate.e_score_correction_bias if bias else scores
     in_groups = choice.view(len(choice), gate.num_group, -1)
-    best = in_groups.topk(2, dim=-1).values.sum(-1) if group_score == "top2" else in_groups.max(-1).values
+    best = (
+        in_groups.topk(2, dim=-1).values.sum(-1)
+        if group_score == "top2"
+        else in_groups.max(-1).values
+    )
     kept = best.topk(gate.topk_group if limit else gate.num_group, dim=-1).indices
     mask = torch.zeros_like(best).scatter_(1, kept, 1).bool().unsqueeze(-1).expand_as(in_groups)
     limited = in_groups.masked_fill(~mask, masked).reshape(choice.shape)
@@ -103,7 +118,11 @@ def route_v2(gate, x, limit=True, group_score="max", normalise=False, scale=True
     choice = scores
     if gate.topk_method == "group_limited_greedy" and limit:
         in_groups = scores.view(len(scores), gate.num_group, -1)
-        best = in_groups.max(-1).values if group_score == "max" else in_groups.topk(2, dim=-1).values.sum(-1)
+        best = (
+            in_groups.max(-1).values
+            if group_score == "max"
+            else in_groups.topk(2, dim=-1).values.sum(-1)
+        )
         kept = best.topk(gate.topk_group, dim=-1).indices
         mask = torch.zeros_like(best).scatter_(1, kept, 1).bool().unsqueeze(-1).expand_as(in_groups)
         choice = in_groups.masked_fill(~mask, -math.inf).reshape(scores.shape)
@@ -118,7 +137,9 @@ def set_router(**switches):
     def mutate(model):
         route = route_v2 if model.config.model_type == "deepseek_v2" else route_v3
         for moe in routed_layers(model):
-            moe.gate.forward = types.MethodType(lambda gate, x: route(gate, x, **switches), moe.gate)
+            moe.gate.forward = types.MethodType(
+                lambda gate, x: route(gate, x, **switches), moe.gate
+            )
 
     return mutate
 

@@ -1,4 +1,6 @@
-"""Random weights for the golden cases: seeded, exactly representable in the type they are stored in."""
+"""Random weights for the golden cases: seeded, exactly representable in the type they are stored
+in.
+"""
 
 import zlib
 
@@ -22,8 +24,12 @@ def _std(name, shape, case):
 
 
 def draw(case, name, shape, attempt):
-    """One tensor's values in float64, a function of the case's name, the tensor's name and the attempt alone."""
-    rng = np.random.default_rng([zlib.crc32(case.name.encode()), zlib.crc32(name.encode()), attempt])
+    """One tensor's values in float64, a function of the case's name, the tensor's name and the
+    attempt alone.
+    """
+    rng = np.random.default_rng(
+        [zlib.crc32(case.name.encode()), zlib.crc32(name.encode()), attempt]
+    )
     if name.endswith("e_score_correction_bias"):
         return torch.from_numpy(rng.normal(case.bias_mean, case.bias_std, shape))
     if "norm" in name:
@@ -48,14 +54,19 @@ def draw_all(case, shapes, attempt):
 
 
 def is_fp8(name):
-    """What the released FP8 checkpoints quantise: the matrices of attention and experts, nothing else."""
-    return name.endswith("_proj.weight") and "eh_proj" not in name or name.endswith("_with_mqa.weight")
+    """What the released FP8 checkpoints quantise: the matrices of attention and experts, nothing
+    else.
+    """
+    return (
+        name.endswith("_proj.weight") and "eh_proj" not in name or name.endswith("_with_mqa.weight")
+    )
 
 
 def quantise_fp8(weight):
     """(codes, weight_scale_inv) of 128x128 blocks.
 
-    Neighbouring blocks are drawn with different sizes, so that a scale read from the wrong block shows.
+    Neighbouring blocks are drawn with different sizes, so that a scale read from the wrong block
+    shows.
     """
     rows, cols = weight.shape
     grid = (-(-rows // FP8_BLOCK), -(-cols // FP8_BLOCK))
@@ -77,7 +88,9 @@ def dequantise_fp8(codes, scale, block=(FP8_BLOCK, FP8_BLOCK)):
 
 
 def dequantise_even(codes, scale):
-    """A mistake: as many equal blocks as there are scales, whatever the block size (transformers 5.23 does this)."""
+    """A mistake: as many equal blocks as there are scales, whatever the block size (transformers
+    5.23 does this).
+    """
     return dequantise_fp8(codes, scale, tuple(-(-n // k) for n, k in zip(codes.shape, scale.shape)))
 
 
@@ -87,7 +100,9 @@ def dequantise_transposed(codes, scale):
 
 
 def mtp_shapes(config, block_shapes, duplicates):
-    """Names and shapes of the MTP modules in the released naming; block_shapes are those of one MoE layer."""
+    """Names and shapes of the MTP modules in the released naming; block_shapes are those of one MoE
+    layer.
+    """
     hidden, vocab = config.hidden_size, config.vocab_size
     shapes = {}
     for k in range(config.num_nextn_predict_layers):

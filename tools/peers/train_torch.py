@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""The training peer: transformers' DeepseekV3ForCausalLM on the shape of recipes/bench_45m.toml, timed.
+"""The training peer: transformers' DeepseekV3ForCausalLM on the shape of recipes/bench_45m.toml,
+timed.
 
     python tools/peers/train_torch.py --steps 10 --threads 2
     python tools/peers/train_torch.py --steps 10 --experts eager --dtype bf16
     python tools/peers/train_torch.py --config config.json --batch 4 --sequence 256
 
-One step is what a recipe's step is: forward, mean next-token cross-entropy, backward, clip to norm 1, fused AdamW
-(beta 0.9 / 0.95, weight decay 0.1). The default shape has every layer a MoE layer (first_k_dense_replace 0): 45.4M
-parameters, 10.2M multiplied per token, the head counted. Prints one JSON object: tokens_per_s is the median over the
-steps after the first --warmup ones; peak_rss_bytes is the whole process. Time a peer in the same minutes as hadal, one
-after the other, never at once. Needs the packages of tools/requirements-golden.txt.
+One step is what a recipe's step is: forward, mean next-token cross-entropy, backward, clip to norm
+1, fused AdamW (beta 0.9 / 0.95, weight decay 0.1). The default shape has every layer a MoE layer
+(first_k_dense_replace 0): 45.4M parameters, 10.2M multiplied per token, the head counted. Prints
+one JSON object: tokens_per_s is the median over the steps after the first --warmup ones;
+peak_rss_bytes is the whole process. Time a peer in the same minutes as hadal, one after the other,
+never at once. Needs the packages of tools/requirements-golden.txt.
 """
 
 import argparse
@@ -61,9 +63,13 @@ def arguments():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--sequence", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--experts", default="grouped_mm", choices=["grouped_mm", "batched_mm", "eager"])
+    parser.add_argument(
+        "--experts", default="grouped_mm", choices=["grouped_mm", "batched_mm", "eager"]
+    )
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
-    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"], help="bf16: autocast over FP32 weights")
+    parser.add_argument(
+        "--dtype", default="fp32", choices=["fp32", "bf16"], help="bf16: autocast over FP32 weights"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -84,13 +90,18 @@ def build(args):
         config = AutoConfig.for_model(**SHAPE)
     config.use_cache = False
     model = AutoModelForCausalLM.from_config(
-        config, dtype=torch.float32, attn_implementation=args.attention, experts_implementation=args.experts
+        config,
+        dtype=torch.float32,
+        attn_implementation=args.attention,
+        experts_implementation=args.experts,
     )
     return model.train()
 
 
 def parameter_counts(model):
-    """(all, multiplied per token): routed experts count top_k / n of themselves, the embedding not at all."""
+    """(all, multiplied per token): routed experts count top_k / n of themselves, the embedding not
+    at all.
+    """
     config = model.config
     total = active = 0
     for name, parameter in model.named_parameters():
@@ -112,7 +123,9 @@ def run(args, model):
     generator = torch.Generator().manual_seed(args.seed)
     seconds, losses = [], []
     for _ in range(args.steps):
-        ids = torch.randint(0, model.config.vocab_size, (args.batch, args.sequence), generator=generator)
+        ids = torch.randint(
+            0, model.config.vocab_size, (args.batch, args.sequence), generator=generator
+        )
         start = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16"):
             loss = model(input_ids=ids, labels=ids).loss
@@ -137,16 +150,30 @@ def main():
     seconds, losses = run(args, model)
     tokens = args.batch * args.sequence
     rates = [tokens / s for s in seconds[args.warmup :]]
-    print(json.dumps({
-        "tokens_per_s": round(statistics.median(rates), 1),
-        "tokens_per_s_best": round(max(rates), 1),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "parameters": total, "active_parameters": active, "tokens_per_step": tokens, "steps": args.steps,
-        "seconds": [round(s, 3) for s in seconds], "losses": [round(v, 4) for v in losses],
-        "threads": args.threads, "dtype": args.dtype, "experts": args.experts, "attention": args.attention,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "transformers": transformers.__version__},
-    }))
+    print(
+        json.dumps(
+            {
+                "tokens_per_s": round(statistics.median(rates), 1),
+                "tokens_per_s_best": round(max(rates), 1),
+                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "parameters": total,
+                "active_parameters": active,
+                "tokens_per_step": tokens,
+                "steps": args.steps,
+                "seconds": [round(s, 3) for s in seconds],
+                "losses": [round(v, 4) for v in losses],
+                "threads": args.threads,
+                "dtype": args.dtype,
+                "experts": args.experts,
+                "attention": args.attention,
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "transformers": transformers.__version__,
+                },
+            }
+        )
+    )
     return 0
 
 
