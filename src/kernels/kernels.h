@@ -32,6 +32,9 @@ struct Gemm {
   bool bf16_arithmetic = false;
 };
 
+struct AttentionPart;
+struct AttentionGradient;
+
 // One function pointer per inner loop. A kernel sees raw pointers only: it never allocates, throws,
 // starts threads or reads globals. Callers (ops/) have already checked every shape.
 // n is a number of elements; pointers need no alignment; outputs may not overlap inputs unless
@@ -83,6 +86,12 @@ struct Kernels {
                         int64_t pairs, int64_t heads, int64_t stride) noexcept;
   void (*rope_halves)(float* x, const float* cos, const float* sin, float direction, int64_t pairs,
                       int64_t heads, int64_t stride) noexcept;
+
+  // ---- attention (attention.inl): kernels/attention.h says what a task is. The workspace is for
+  // both, 64-byte aligned.
+  int64_t (*attention_workspace)(int64_t qk_dim, int64_t v_dim) noexcept;  // floats
+  void (*attention_part)(const AttentionPart& task, float* workspace) noexcept;
+  void (*attention_gradient)(const AttentionGradient& task, float* workspace) noexcept;
 };
 
 // The table used by this process: the best one this CPU runs, or the one named by HADAL_ISA

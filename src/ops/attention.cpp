@@ -1,0 +1,500 @@
+#include "ops/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "core/parallel.h"
+#include "kernels/attention.h"
+#include "kernels/kernels.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kPanel = 48;  // columns that a kernel takes together
+constexpr int64_t kWholeMatrix = std::numeric_limits<int64_t>::max();
+
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+// ---- checks
+
+void check_dims(const char* op, const AttentionShape& s) {
+  HADAL_CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0, kShape, op, ": ",
+              s.kv_heads, " key heads do not divide ", s.heads, " heads");
+  HADAL_CHECK(s.qk_dim > 0 && s.v_dim > 0, kShape, op, ": heads of ", s.qk_dim, " and ", s.v_dim,
+              " numbers, expected at least 1");
+  HADAL_CHECK(s.scale > 0 && std::isfinite(s.scale), kShape, op, ": scale is ", s.scale,
+              ", expected a positive number");
+}
+
+void check_shape(const char* op, const char* name, In2 x, int64_t rows, int64_t columns) {
+  HADAL_CHECK(x.dim(0) == rows && x.dim(1) == columns, kShape, op, ": ", name, " is [", x.dim(0),
+              ", ", x.dim(1), "], expected [", rows, ", ", columns, "]");
+}
+
+// Each span lies in the matrices and has a key for every query; no two share a row of queries, nor
+// of keys when these are written to.
+void check_spans(const char* op, std::span<const AttentionSpan> spans, int64_t queries,
+                 int64_t keys, bool keys_apart, Arena& scratch) {
+  const auto n = static_cast<int64_t>(spans.size());
+  const Arena::Scope scope(scratch);
+  const View<std::array<int64_t, 2>, 1> rows = scratch.make<std::array<int64_t, 2>>(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const AttentionSpan& s = spans[static_cast<size_t>(i)];
+    HADAL_CHECK(0 <= s.q_begin && s.q_begin <= s.q_end && s.q_end <= queries, kShape, op, ": span ",
+                i, " has query rows [", s.q_begin, ", ", s.q_end, ") of ", queries);
+    HADAL_CHECK(0 <= s.k_begin && s.k_begin <= s.k_end && s.k_end <= keys, kShape, op, ": span ", i,
+                " has key rows [", s.k_begin, ", ", s.k_end, ") of ", keys);
+    HADAL_CHECK(s.k_end - s.k_begin >= s.q_end - s.q_begin, kShape, op, ": span ", i, " has ",
+                s.q_end - s.q_begin, " queries but only ", s.k_end - s.k_begin, " keys");
+  }
+  const auto check_apart = [&](const char* what, auto range_of) {
+    for (int64_t i = 0; i < n; ++i) rows.data()[i] = range_of(spans[static_cast<size_t>(i)]);
+    std::sort(rows.data(), rows.data() + n);
+    for (int64_t i = 1, end = 0; i < n; ++i) {
+      end = std::max(end, rows.data()[i - 1][1]);
+      const auto& row = rows.data()[i];
+      HADAL_CHECK(row[0] == row[1] || end <= row[0], kShape, op, ": two spans share ", what,
+                  " row ", row[0]);
+    }
+  };
+  check_apart("query", [](const AttentionSpan& s) {
+    return std::array<int64_t, 2>{s.q_begin, s.q_end};
+  });
+  if (!keys_apart) return;
+  check_apart("key", [](const AttentionSpan& s) {
+    return std::array<int64_t, 2>{s.k_begin, s.k_end};
+  });
+}
+
+// ---- what kernels see
+
+AttentionDims dims_of(const AttentionShape& s) {
+  return {s.qk_dim, s.v_dim, s.scale};
+}
+
+const std::byte* bytes_of(In2 x) {
+  return reinterpret_cast<const std::byte*>(x.data());
+}
+
+// The matrix as one page, `base` its data, from row `begin` on.
+AttentionRows rows_of(const std::byte* const* base, In2 x, int64_t begin, int64_t first) {
+  return {base, kWholeMatrix, x.row_stride(), begin * x.row_stride() + first, false};
+}
+
+template <class T>
+AttentionHeads<T> heads_of(View<T, 2> x, int64_t row, int64_t first_head, int64_t head_numbers) {
+  return {x.row(row) + first_head * head_numbers, x.row_stride()};
+}
+
+AttentionColumns columns_of(const AttentionSpan& span, int64_t group) {
+  const int64_t queries = span.q_end - span.q_begin;
+  return {0, queries * group, group, span.k_end - span.k_begin - queries + 1};
+}
+
+// Scratch of the threads that may work at once.
+class Workspaces {
+ public:
+  Workspaces(Arena& scratch, int64_t floats)
+      : floats_(round_up(floats, 16)), all_(scratch.floats(num_threads() * floats_)) {}
+  float* mine() const { return all_.data() + thread_index() * floats_; }
+
+ private:
+  int64_t floats_;
+  Out1 all_;
+};
+
+// Columns of a task, of so many in all: large tasks read keys less often, but every thread should
+// have some.
+int64_t block_columns(int64_t all) {
+  return std::clamp(all / (8 * num_threads()) / kPanel * kPanel, kPanel, kAttentionColumns);
+}
+
+// ---- forward
+
+struct QueryBlock {  // columns of one span and key head
+  const AttentionSpan* span;
+  int64_t kv_head, begin, end;
+};
+
+// The blocks of all spans and key heads, those with most keys first.
+View<QueryBlock, 1> query_blocks(std::span<const AttentionSpan> spans, const AttentionShape& shape,
+                                 Arena& scratch) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  int64_t columns = 0;
+  for (const AttentionSpan& s : spans) columns += (s.q_end - s.q_begin) * shape.heads;
+  const int64_t size = block_columns(columns);
+  int64_t n = 0;
+  for (const AttentionSpan& s : spans) {
+    n += shape.kv_heads * ((s.q_end - s.q_begin) * group + size - 1) / size;
+    n += shape.kv_heads;
+  }
+  View<QueryBlock, 1> blocks = scratch.make<QueryBlock>(n);
+  QueryBlock* next = blocks.data();
+  for (const AttentionSpan& s : spans) {
+    const int64_t all = (s.q_end - s.q_begin) * group;
+    for (int64_t g = 0; g < shape.kv_heads; ++g) {
+      for (int64_t c = 0; c < all; c += size) *next++ = {&s, g, c, std::min(all, c + size)};
+    }
+  }
+  const auto keys = [&](const QueryBlock& b) {
+    return columns_of(*b.span, group).visible + b.end / group;
+  };
+  std::sort(blocks.data(), next,
+            [&](const QueryBlock& a, const QueryBlock& b) { return keys(a) > keys(b); });
+  return {blocks.data(), {next - blocks.data()}};
+}
+
+// o and lse of the part's columns, from all their keys.
+void write_columns(const AttentionPart& part, const QueryBlock& block, const AttentionShape& shape,
+                   Out2 o, Out2 lse) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  for (int64_t c = block.begin; c < block.end; ++c) {
+    const int64_t i = c - block.begin, row = block.span->q_begin + c / group;
+    const int64_t head = block.kv_head * group + c % group;
+    const float* from = part.o + i * part.o_stride;
+    const float inverse = 1 / part.sum[i];
+    float* to = o.row(row) + head * shape.v_dim;
+    for (int64_t d = 0; d < shape.v_dim; ++d) to[d] = from[d] * inverse;
+    if (!lse.empty()) lse.row(row)[head] = part.max[i] + std::log(part.sum[i]);
+  }
+}
+
+}  // namespace
+
+void attention(In2 q, In2 k, In2 v, std::span<const AttentionSpan> spans,
+               const AttentionShape& shape, Out2 o, Out2 lse, Arena& scratch) {
+  constexpr const char* kOp = "attention";
+  check_dims(kOp, shape);
+  check_shape(kOp, "q", q, q.dim(0), shape.heads * shape.qk_dim);
+  check_shape(kOp, "k", k, k.dim(0), shape.kv_heads * shape.qk_dim);
+  check_shape(kOp, "v", v, k.dim(0), shape.kv_heads * shape.v_dim);
+  check_shape(kOp, "o", o, q.dim(0), shape.heads * shape.v_dim);
+  if (!lse.empty()) check_shape(kOp, "lse", lse, q.dim(0), shape.heads);
+  check_spans(kOp, spans, q.dim(0), k.dim(0), false, scratch);
+
+  const Arena::Scope scope(scratch);
+  const Kernels& kernel = kernels();
+  const int64_t group = shape.heads / shape.kv_heads;
+  const View<QueryBlock, 1> blocks = query_blocks(spans, shape, scratch);
+  const int64_t o_stride = round_up(shape.v_dim, 16);
+  const int64_t work = round_up(kernel.attention_workspace(shape.qk_dim, shape.v_dim), 16);
+  const Workspaces workspaces(scratch,
+                              work + (kAttentionColumns + kAttentionSlack) * (o_stride + 2));
+  const std::byte *k_base = bytes_of(k), *v_base = bytes_of(v);
+  parallel_tasks(blocks.dim(0), [&](int64_t i) {
+    const QueryBlock& block = blocks.data()[i];
+    const AttentionSpan& span = *block.span;
+    float* mine = workspaces.mine();
+    AttentionPart part;
+    part.dims = dims_of(shape);
+    part.keys = rows_of(&k_base, k, span.k_begin, block.kv_head * shape.qk_dim);
+    part.values = rows_of(&v_base, v, span.k_begin, block.kv_head * shape.v_dim);
+    part.key_end = span.k_end - span.k_begin;
+    part.columns = columns_of(span, group);
+    part.columns.begin = block.begin;
+    part.columns.end = block.end;
+    part.q = heads_of(q, span.q_begin, block.kv_head * group, shape.qk_dim);
+    part.o = mine + work;
+    part.o_stride = o_stride;
+    part.max = part.o + (kAttentionColumns + kAttentionSlack) * o_stride;
+    part.sum = part.max + kAttentionColumns + kAttentionSlack;
+    kernel.attention_part(part, mine);
+    write_columns(part, block, shape, o, lse);
+  });
+}
+
+// ---- backward
+
+namespace {
+
+// Long sequences are cut into four ranges of keys, of like work (early keys have more queries), so
+// that a few heads keep many threads busy; the rest of a range's dq is added afterwards, in order.
+constexpr int64_t kCutFrom = 1024;
+constexpr int64_t kCutUnit = 2 * kAttentionKeys;
+constexpr std::array<int64_t, 5> kCuts{0, 2, 5, 8, 16};  // sixteenths of the keys
+
+struct KeyCut {  // keys [begin, end) of a span and key head
+  const AttentionSpan* span;
+  int64_t kv_head, begin, end;
+  int64_t first_row;  // the first query row of the span that sees any of them
+  Out2 dq;            // [rows from first_row on, group * qk], or empty: they go to dq itself
+};
+
+int64_t cut_at(int64_t keys, int64_t i) {
+  if (i + 1 == static_cast<int64_t>(kCuts.size())) return keys;
+  return round_up(keys * kCuts[static_cast<size_t>(i)] / 16, kCutUnit);
+}
+
+View<KeyCut, 1> key_cuts(std::span<const AttentionSpan> spans, const AttentionShape& shape,
+                         Arena& scratch) {
+  constexpr auto kMost = static_cast<int64_t>(kCuts.size()) - 1;
+  const int64_t group = shape.heads / shape.kv_heads;
+  View<KeyCut, 1> cuts =
+      scratch.make<KeyCut>(static_cast<int64_t>(spans.size()) * shape.kv_heads * kMost);
+  KeyCut* next = cuts.data();
+  for (const AttentionSpan& s : spans) {
+    const int64_t queries = s.q_end - s.q_begin, keys = s.k_end - s.k_begin;
+    if (queries == 0) continue;
+    for (int64_t g = 0; g < shape.kv_heads; ++g) {
+      if (keys < kCutFrom) {
+        *next++ = {&s, g, 0, keys, 0, {}};
+        continue;
+      }
+      for (int64_t i = 0; i < kMost; ++i) {
+        KeyCut cut{&s, g, cut_at(keys, i), cut_at(keys, i + 1), 0, {}};
+        cut.first_row = std::max<int64_t>(0, cut.begin - (keys - queries));
+        if (i > 0) cut.dq = scratch.floats(queries - cut.first_row, group * shape.qk_dim);
+        *next++ = cut;
+      }
+    }
+  }
+  return {cuts.data(), {next - cuts.data()}};
+}
+
+}  // namespace
+
+void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
+                        std::span<const AttentionSpan> spans, const AttentionShape& shape, Out2 dq,
+                        Out2 dk, Out2 dv, Arena& scratch) {
+  constexpr const char* kOp = "attention_backward";
+  check_dims(kOp, shape);
+  check_shape(kOp, "q", q, q.dim(0), shape.heads * shape.qk_dim);
+  check_shape(kOp, "k", k, k.dim(0), shape.kv_heads * shape.qk_dim);
+  check_shape(kOp, "v", v, k.dim(0), shape.kv_heads * shape.v_dim);
+  check_shape(kOp, "o", o, q.dim(0), shape.heads * shape.v_dim);
+  check_shape(kOp, "d_o", d_o, q.dim(0), shape.heads * shape.v_dim);
+  check_shape(kOp, "lse", lse, q.dim(0), shape.heads);
+  check_shape(kOp, "dq", dq, q.dim(0), q.dim(1));
+  check_shape(kOp, "dk", dk, k.dim(0), k.dim(1));
+  check_shape(kOp, "dv", dv, v.dim(0), v.dim(1));
+  check_spans(kOp, spans, q.dim(0), k.dim(0), true, scratch);
+
+  const Arena::Scope scope(scratch);
+  const Kernels& kernel = kernels();
+  const int64_t group = shape.heads / shape.kv_heads, width = group * shape.qk_dim;
+  const View<KeyCut, 1> cuts = key_cuts(spans, shape, scratch);
+  const Workspaces workspaces(scratch, kernel.attention_workspace(shape.qk_dim, shape.v_dim));
+  const std::byte *k_base = bytes_of(k), *v_base = bytes_of(v);
+  parallel_tasks(cuts.dim(0), [&](int64_t i) {
+    const KeyCut& cut = cuts.data()[i];
+    const AttentionSpan& span = *cut.span;
+    const int64_t row = span.q_begin + cut.first_row, head = cut.kv_head * group;
+    AttentionGradient task;
+    task.dims = dims_of(shape);
+    task.keys = rows_of(&k_base, k, span.k_begin, cut.kv_head * shape.qk_dim);
+    task.values = rows_of(&v_base, v, span.k_begin, cut.kv_head * shape.v_dim);
+    task.key_begin = cut.begin;
+    task.key_end = cut.end;
+    task.columns = columns_of(span, group);
+    task.columns.visible += cut.first_row;
+    task.columns.end -= cut.first_row * group;
+    task.q = heads_of(q, row, head, shape.qk_dim);
+    task.d_o = heads_of(d_o, row, head, shape.v_dim);
+    task.o = heads_of(o, row, head, shape.v_dim);
+    task.lse = heads_of(lse, row, head, 1);
+    task.dq = heads_of(dq, row, head, shape.qk_dim);
+    if (!cut.dq.empty()) {
+      std::fill_n(cut.dq.data(), cut.dq.size(), 0.0f);
+      task.dq = {cut.dq.data(), width};
+    }
+    task.dk = dk.row(span.k_begin) + cut.kv_head * shape.qk_dim;
+    task.dk_stride = dk.row_stride();
+    task.dv = dv.row(span.k_begin) + cut.kv_head * shape.v_dim;
+    task.dv_stride = dv.row_stride();
+    kernel.attention_gradient(task, workspaces.mine());
+  });
+  for (int64_t i = 0; i < cuts.dim(0); ++i) {
+    const KeyCut& cut = cuts.data()[i];
+    if (cut.dq.empty()) continue;
+    const Out2 to = dq.rows(cut.span->q_begin + cut.first_row, cut.span->q_end);
+    parallel_for(to.dim(0), 64, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        kernel.add_row(cut.dq.row(r), to.row(r) + cut.kv_head * width, width);
+      }
+    });
+  }
+}
+
+// ---- paged
+
+namespace {
+
+constexpr int64_t kSplitTokens = 2 * kAttentionKeys;
+constexpr int64_t kMostSplits = 64;  // then they grow, so that parts stay few in a long context
+constexpr int64_t kPartFloats = int64_t{4} << 20;  // parts of some rows that are held at a time
+
+int64_t split_tokens(int64_t length) {
+  const int64_t most = kSplitTokens * kMostSplits;
+  return kSplitTokens * ((length + most - 1) / most);
+}
+int64_t splits_of(const PagedSequence& s) {
+  const int64_t tokens = split_tokens(s.length);
+  return (s.length + tokens - 1) / tokens;
+}
+
+void check_layout(const PagedLayout& l, const AttentionShape& s) {
+  constexpr const char* kOp = "paged_attention";
+  HADAL_CHECK(l.dtype == DType::kF32 || l.dtype == DType::kBF16, kShape, kOp, ": the cache holds ",
+              dtype_name(l.dtype), ", expected F32 or BF16");
+  HADAL_CHECK(l.page_tokens > 0, kShape, kOp, ": pages of ", l.page_tokens, " tokens");
+  const auto check_columns = [&](const char* name, int64_t first, int64_t stride, int64_t width) {
+    const int64_t last = first + (s.kv_heads - 1) * stride;
+    HADAL_CHECK(first >= 0 && stride >= 0 && last + width <= l.row_elements, kShape, kOp, ": ",
+                name, " heads reach column ", last + width, " of a cached row of ", l.row_elements);
+  };
+  check_columns("key", l.key_first, l.key_stride, s.qk_dim);
+  check_columns("value", l.value_first, l.value_stride, s.v_dim);
+}
+
+void check_sequences(std::span<const PagedSequence> sequences, int64_t rows, int64_t page_tokens) {
+  constexpr const char* kOp = "paged_attention";
+  HADAL_CHECK(static_cast<int64_t>(sequences.size()) == rows, kShape, kOp, ": ", sequences.size(),
+              " sequences for ", rows, " rows of q");
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const PagedSequence& s = sequences[i];
+    HADAL_CHECK(s.length > 0, kShape, kOp, ": sequence ", i, " has length ", s.length,
+                ", expected at least 1");
+    const auto room = static_cast<int64_t>(s.pages.size()) * page_tokens;
+    HADAL_CHECK(s.length <= room, kShape, kOp, ": sequence ", i, " has length ", s.length,
+                " but its pages hold ", room, " tokens");
+  }
+}
+
+// One key head of one query row, and its parts: `columns` columns for each split in turn.
+struct PagedHead {
+  int64_t row, kv_head, splits;
+  float *o, *max, *sum;
+};
+struct PagedTask {
+  const PagedHead* head;
+  int64_t split, begin, end;  // columns of the group
+};
+
+struct PagedCall {
+  In2 q;
+  std::span<const PagedSequence> sequences;
+  const PagedLayout& layout;
+  const AttentionShape& shape;
+  Out2 o;
+
+  int64_t group() const { return shape.heads / shape.kv_heads; }
+  int64_t columns() const { return group() + kAttentionSlack; }
+  int64_t o_stride() const { return round_up(shape.v_dim, 16); }
+  const PagedSequence& sequence(int64_t row) const { return sequences[static_cast<size_t>(row)]; }
+  // Numbers of the parts of a row.
+  int64_t part_floats(int64_t row) const {
+    return splits_of(sequence(row)) * shape.kv_heads * columns() * (o_stride() + 2);
+  }
+};
+
+View<PagedHead, 1> make_heads(const PagedCall& call, int64_t begin, int64_t end, Arena& scratch) {
+  const int64_t kv_heads = call.shape.kv_heads;
+  View<PagedHead, 1> heads = scratch.make<PagedHead>((end - begin) * kv_heads);
+  for (int64_t i = 0; i < heads.dim(0); ++i) {
+    PagedHead& h = heads.data()[i];
+    h.row = begin + i / kv_heads;
+    h.kv_head = i % kv_heads;
+    h.splits = splits_of(call.sequence(h.row));
+    const int64_t columns = h.splits * call.columns();
+    h.o = scratch.floats(columns * call.o_stride()).data();
+    h.max = scratch.floats(columns).data();
+    h.sum = scratch.floats(columns).data();
+  }
+  return heads;
+}
+
+View<PagedTask, 1> make_tasks(const PagedCall& call, View<PagedHead, 1> heads, Arena& scratch) {
+  int64_t columns = 0;
+  for (int64_t i = 0; i < heads.dim(0); ++i) columns += heads.data()[i].splits * call.group();
+  const int64_t size = block_columns(columns);
+  const int64_t blocks = (call.group() + size - 1) / size;
+  View<PagedTask, 1> tasks = scratch.make<PagedTask>(columns / call.group() * blocks);
+  PagedTask* next = tasks.data();
+  for (int64_t i = 0; i < heads.dim(0); ++i) {
+    const PagedHead& head = heads.data()[i];
+    for (int64_t split = 0; split < head.splits; ++split) {
+      for (int64_t c = 0; c < call.group(); c += size) {
+        *next++ = {&head, split, c, std::min(call.group(), c + size)};
+      }
+    }
+  }
+  return tasks;
+}
+
+AttentionPart part_of(const PagedCall& call, const PagedTask& task) {
+  const PagedHead& head = *task.head;
+  const PagedSequence& sequence = call.sequence(head.row);
+  const PagedLayout& l = call.layout;
+  const int64_t tokens = split_tokens(sequence.length);
+  AttentionPart part;
+  part.dims = dims_of(call.shape);
+  part.keys = {sequence.pages.data(), l.page_tokens, l.row_elements,
+               l.key_first + head.kv_head * l.key_stride, l.dtype == DType::kBF16};
+  part.values = part.keys;
+  part.values.first = l.value_first + head.kv_head * l.value_stride;
+  part.key_begin = task.split * tokens;
+  part.key_end = std::min(sequence.length, part.key_begin + tokens);
+  part.columns = {task.begin, task.end, call.group(), sequence.length};
+  part.q = heads_of(call.q, head.row, head.kv_head * call.group(), call.shape.qk_dim);
+  const int64_t first = task.split * call.columns() + task.begin;
+  part.o = head.o + first * call.o_stride();
+  part.o_stride = call.o_stride();
+  part.max = head.max + first;
+  part.sum = head.sum + first;
+  return part;
+}
+
+// The output of column c, from its parts in order.
+void join_parts(const Kernels& kernel, const PagedCall& call, const PagedHead& head, int64_t c) {
+  const int64_t width = call.shape.v_dim;
+  float* o = call.o.row(head.row) + (head.kv_head * call.group() + c) * width;
+  float max = head.max[c], sum = 0;
+  for (int64_t s = 1; s < head.splits; ++s) max = std::max(max, head.max[s * call.columns() + c]);
+  std::fill_n(o, width, 0.0f);
+  for (int64_t s = 0; s < head.splits; ++s) {
+    const int64_t i = s * call.columns() + c;
+    const float factor = std::exp(head.max[i] - max);
+    sum += factor * head.sum[i];
+    kernel.add_scaled_row(factor, head.o + i * call.o_stride(), o, width);
+  }
+  kernel.scale_row(1 / sum, o, width);
+}
+
+}  // namespace
+
+void paged_attention(In2 q, std::span<const PagedSequence> sequences, const PagedLayout& layout,
+                     const AttentionShape& shape, Out2 o, Arena& scratch) {
+  check_dims("paged_attention", shape);
+  check_shape("paged_attention", "q", q, q.dim(0), shape.heads * shape.qk_dim);
+  check_shape("paged_attention", "o", o, q.dim(0), shape.heads * shape.v_dim);
+  check_layout(layout, shape);
+  check_sequences(sequences, q.dim(0), layout.page_tokens);
+
+  const Arena::Scope scope(scratch);
+  const Kernels& kernel = kernels();
+  const PagedCall call{q, sequences, layout, shape, o};
+  const Workspaces workspaces(scratch, kernel.attention_workspace(shape.qk_dim, shape.v_dim));
+  for (int64_t begin = 0, end = 0; begin < q.dim(0); begin = end) {
+    int64_t floats = 0;
+    while (end < q.dim(0) && (end == begin || floats < kPartFloats)) {
+      floats += call.part_floats(end++);
+    }
+    const Arena::Scope parts_scope(scratch);
+    const View<PagedHead, 1> heads = make_heads(call, begin, end, scratch);
+    const View<PagedTask, 1> tasks = make_tasks(call, heads, scratch);
+    parallel_tasks(tasks.dim(0), [&](int64_t i) {
+      kernel.attention_part(part_of(call, tasks.data()[i]), workspaces.mine());
+    });
+    parallel_for(heads.dim(0) * call.group(), 16, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        join_parts(kernel, call, heads.data()[i / call.group()], i % call.group());
+      }
+    });
+  }
+}
+
+}  // namespace hadal
