@@ -21,11 +21,12 @@ struct RopeScaling {
   std::optional<double> mscale, mscale_all_dim, attention_factor;
   bool truncate = true;
   double low_freq_factor = 1, high_freq_factor = 4;
+  bool operator==(const RopeScaling&) const = default;
 };
 
 // A model as its config.json describes it. Names are Hugging Face's; `hadal_` keys are our own and
 // are written only where a model differs from every class Hugging Face knows. One list,
-// visit_config() in config.cpp, serves parsing, writing, printing and the documentation.
+// visit_config() in config_fields.h, serves parsing, writing, checking and the documentation.
 struct ModelConfig {
   // DeepseekV3ForCausalLM, DeepseekV2ForCausalLM, Olmo2ForCausalLM, LlamaForCausalLM, or
   // HadalForCausalLM for combinations that exist nowhere else.
@@ -39,7 +40,7 @@ struct ModelConfig {
   int64_t num_key_value_heads = 0;
   int64_t head_dim = 0;  // gqa kinds; 0 in the file = hidden_size / heads
   int64_t max_position_embeddings = 0;
-  std::string hidden_act = "silu";  // silu, or gelu_pytorch_tanh with hadal_mlp = "gelu"
+  std::string hidden_act = "silu";  // silu, or gelu_pytorch_tanh with hadal_ffn = "gelu"
   double rms_norm_eps = 1e-6;
   double initializer_range = 0.02;
   bool tie_word_embeddings = false;
@@ -91,6 +92,7 @@ struct ModelConfig {
   RopeParams rope_params() const;  // all four mscale forms resolved (model.md's traps)
   float softmax_scale() const;     // qk_head_dim^-0.5, times mscale^2 where YaRN says so
   RouterShape router_shape() const;
+  bool operator==(const ModelConfig&) const = default;
 };
 
 // What a reader of a config ought to know but need not stop for: unknown keys (each named once), an
@@ -99,16 +101,23 @@ struct ConfigWarnings {
   std::vector<std::string> lines;
 };
 
-// Both spellings of config.json (released; transformers 5). `where` names the file in messages.
-// Error{kConfig} names the key, the value and what is supported; all cross-checks are done here,
-// before anything is allocated.
+// Both spellings of config.json (released; transformers 5); keys left out mean what transformers
+// 5.23 takes them to mean. `where` names the file in messages. Error{kConfig} names the key, the
+// value and what is supported, Error{kFormat} a value of the wrong JSON type; all cross-checks are
+// done here, before anything is allocated.
 ModelConfig parse_config(const Json& json, const std::string& where, ConfigWarnings& warnings);
 // MODEL folder or a config.json; reads generation_config.json beside it for end tokens.
 ModelConfig load_config(const std::filesystem::path& model_or_config, ConfigWarnings& warnings);
-// config.json's text, in the spelling that both old and new transformers read.
+// config.json's text, in the spelling that both old and new transformers read. The class is
+// architecture_for(config).
 OrderedJson config_json(const ModelConfig& config);
-// The class that describes this combination of kinds, HadalForCausalLM when there is none.
+// generation_config.json: begin, pad and end tokens.
+OrderedJson generation_config_json(const ModelConfig& config);
+// The class that describes this combination of kinds: config.architecture if that does, else the
+// first that does, else HadalForCausalLM.
 std::string architecture_for(const ModelConfig& config);
+// All that must hold before a Transformer is made of it, whatever the class: ranges, products below
+// 2^50 numbers, what divides what. Error{kConfig} names key, value and expectation.
 void check_config(const ModelConfig& config, const std::string& where);
 
 }  // namespace hadal
