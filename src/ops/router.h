@@ -6,7 +6,9 @@
 
 namespace hadal {
 
-// The MoE gate (V3 report, sec. 2.1.2; DeepSeek-V2, sec. 2.2). Everything here is FP32.
+// The MoE gate (V3 report, sec. 2.1.2; DeepSeek-V2, sec. 2.2). Everything here is FP32; the same
+// bits for any number of threads. A shape that contradicts itself is Error{kConfig}, views that do
+// not fit it are Error{kShape}, both before anything is written.
 struct RouterShape {
   enum class Scoring { kSigmoid, kSoftmax };
   // Score of a group of experts: sum of its two best (noaux_tc), or its best
