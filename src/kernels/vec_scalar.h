@@ -116,9 +116,11 @@ inline Bits4 round_bf16_bits(Vec a) {  // in the upper halves; the lower ones ar
          0xffff0000u;
 }
 inline Vec load_bf16_part(const uint16_t* p, int64_t n) {
-  Bits4 b{};
-  for (int64_t i = 0; i < n; ++i) b[i] = static_cast<uint32_t>(p[i]) << 16;
-  return from_bits(b);
+  uint32_t part[4] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = static_cast<uint32_t>(p[i]) << 16;
+  Vec a;
+  __builtin_memcpy(&a.v, part, sizeof a.v);
+  return a;
 }
 inline void store_bf16_part(uint16_t* p, Vec a, int64_t n) {
   const Bits4 b = round_bf16_bits(a);
