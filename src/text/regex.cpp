@@ -1,0 +1,168 @@
+#include "text/regex.h"
+
+#include <pcre2.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace hadal {
+namespace {
+
+// Starts of a match that PCRE2 tries before the clock is looked at again.
+constexpr size_t kWindow = 1024;
+// Searches in short texts before the clock is looked at again.
+constexpr int64_t kSearchesPerCheck = 32;
+// Steps one match may take: so many, and so many a character.
+constexpr size_t kBaseSteps = 100'000;
+constexpr size_t kStepsPerCharacter = 16;
+constexpr size_t kJitStackBytes = size_t{1} << 20;
+constexpr uint32_t kHeapLimitKib = 64 * 1024;
+
+double cpu_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+std::string pcre2_message(int code) {
+  unsigned char text[256] = {};
+  pcre2_get_error_message(code, text, sizeof(text));
+  std::string message;
+  for (const unsigned char* c = text; *c != 0; ++c) message += static_cast<char>(*c);
+  return message;
+}
+
+std::string byte_escape(unsigned byte) {
+  constexpr char kHex[] = "0123456789abcdef";
+  return {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+}
+
+// A set of class numbers in PCRE2's syntax.
+std::string class_text(const std::vector<uint8_t>& members) {
+  if (members.empty()) return "(?!)";
+  if (members.size() == 1) return byte_escape(members[0]);
+  std::string text = "[";
+  for (size_t i = 0; i < members.size();) {
+    size_t end = i + 1;
+    while (end < members.size() && members[end] == members[i] + (end - i)) ++end;
+    text += byte_escape(members[i]);
+    if (end - i > 1) text += "-" + byte_escape(members[end - 1]);
+    i = end;
+  }
+  return text + "]";
+}
+
+struct CodeFree {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+struct MatchDataFree {
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+struct MatchContextFree {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
+struct JitStackFree {
+  void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
+};
+
+}  // namespace
+
+struct ClassRegex::Impl {
+  std::unique_ptr<pcre2_code, CodeFree> code;
+  std::string where;
+};
+
+struct RegexScratch::Impl {
+  std::unique_ptr<pcre2_match_data, MatchDataFree> data;
+  std::unique_ptr<pcre2_match_context, MatchContextFree> context;
+  std::unique_ptr<pcre2_jit_stack, JitStackFree> stack;
+  double seconds = 0;
+  double deadline = 0;
+  int64_t searches = 0;
+};
+
+RegexScratch::RegexScratch() : impl_(std::make_unique<Impl>()) {
+  impl_->data.reset(pcre2_match_data_create(1, nullptr));
+  impl_->context.reset(pcre2_match_context_create(nullptr));
+  HADAL_CHECK(impl_->data && impl_->context, kResource, "out of memory for matching");
+  pcre2_set_heap_limit(impl_->context.get(), kHeapLimitKib);
+  start_budget(1);
+}
+
+RegexScratch::~RegexScratch() = default;
+
+void RegexScratch::start_budget(double seconds) {
+  impl_->seconds = seconds;
+  impl_->deadline = cpu_seconds() + seconds;
+}
+
+void RegexScratch::check_budget(const std::string& where) {
+  HADAL_CHECK(cpu_seconds() < impl_->deadline, kResource, where, ": matching took more than the ",
+              impl_->seconds, " s of CPU time that a text of this length may take");
+}
+
+ClassRegex::ClassRegex(const RegexSyntax& syntax, const CodePointClasses& classes,
+                       int64_t first_set, const std::string& where)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->where = where;
+  std::string pattern;
+  for (const auto& item : syntax.items) {
+    pattern += item.set < 0 ? item.text : class_text(classes.of_set(first_set + item.set));
+  }
+  std::vector<unsigned char> bytes(pattern.begin(), pattern.end());
+  int error = 0;
+  size_t offset = 0;
+  impl_->code.reset(
+      pcre2_compile(bytes.data(), bytes.size(), PCRE2_USE_OFFSET_LIMIT, &error, &offset, nullptr));
+  HADAL_CHECK(impl_->code, kFormat, where,
+              ": the regular expression does not compile: ", pcre2_message(error));
+  // Without it (some systems forbid executable memory) pcre2_match interprets the pattern.
+  pcre2_jit_compile(impl_->code.get(), PCRE2_JIT_COMPLETE);
+}
+
+ClassRegex::~ClassRegex() = default;
+ClassRegex::ClassRegex(ClassRegex&&) noexcept = default;
+ClassRegex& ClassRegex::operator=(ClassRegex&&) noexcept = default;
+
+void ClassRegex::find_all(std::span<const uint8_t> subject, RegexScratch& scratch,
+                          std::vector<Match>& matches) const {
+  auto& s = *scratch.impl_;
+  pcre2_set_match_limit(s.context.get(),
+                        static_cast<uint32_t>(std::min<size_t>(
+                            kBaseSteps + kStepsPerCharacter * subject.size(), UINT32_MAX)));
+  const size_t* ends = pcre2_get_ovector_pointer(s.data.get());
+  size_t at = 0;
+  size_t last_end = SIZE_MAX;
+  while (at <= subject.size()) {
+    if (++s.searches % kSearchesPerCheck == 0) scratch.check_budget(impl_->where);
+    const size_t window_end = std::min(subject.size(), at + kWindow);
+    pcre2_set_offset_limit(s.context.get(), window_end);
+    int found = pcre2_match(impl_->code.get(), subject.data(), subject.size(), at, 0, s.data.get(),
+                            s.context.get());
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT && !s.stack) {
+      s.stack.reset(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr));
+      HADAL_CHECK(s.stack, kResource, "out of memory for matching");
+      pcre2_jit_stack_assign(s.context.get(), nullptr, s.stack.get());
+      continue;
+    }
+    if (found == PCRE2_ERROR_NOMATCH) {
+      if (window_end == subject.size()) return;
+      at = window_end + 1;
+      scratch.check_budget(impl_->where);
+      continue;
+    }
+    HADAL_CHECK(found >= 0, kResource, impl_->where, ": matching a text of ", subject.size(),
+                " characters failed: ", pcre2_message(found));
+    const Match match{ends[0], ends[1]};
+    if (match.begin == match.end && match.end == last_end) {
+      ++at;
+      continue;
+    }
+    matches.push_back(match);
+    at = last_end = match.end;
+  }
+}
+
+}  // namespace hadal

@@ -1,0 +1,58 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "text/regex_syntax.h"
+
+namespace hadal {
+
+// A regular expression compiled by PCRE2 (JIT where the system allows it) to run over class
+// numbers, one byte a character, instead of text: it needs no Unicode tables of its own.
+// Immutable: any number of threads may use one, each with its own RegexScratch.
+class ClassRegex {
+ public:
+  struct Match {
+    size_t begin, end;  // in characters
+  };
+
+  // `first_set` is where the sets of `syntax` begin among those `classes` was made of.
+  // Error{kFormat} begins with `where`.
+  ClassRegex(const RegexSyntax& syntax, const CodePointClasses& classes, int64_t first_set,
+             const std::string& where);
+  ~ClassRegex();
+  ClassRegex(ClassRegex&&) noexcept;
+  ClassRegex& operator=(ClassRegex&&) noexcept;
+
+  // All matches from left to right, as Oniguruma's iterator finds them: none overlap, an empty one
+  // never stands where the one before ended. Error{kResource} when a match takes more steps, or
+  // all take more time, than a pattern of linear time could.
+  void find_all(std::span<const uint8_t> subject, class RegexScratch& scratch,
+                std::vector<Match>& matches) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// What matching needs besides the pattern: for one thread, reused from call to call.
+class RegexScratch {
+ public:
+  // CPU seconds that all matching between two calls of start_budget may take.
+  void start_budget(double seconds);
+  RegexScratch();
+  ~RegexScratch();
+  RegexScratch(const RegexScratch&) = delete;
+  RegexScratch& operator=(const RegexScratch&) = delete;
+
+ private:
+  friend class ClassRegex;
+  void check_budget(const std::string& where);
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hadal

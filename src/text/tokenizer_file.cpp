@@ -1,0 +1,356 @@
+#include "text/tokenizer_file.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "core/error.h"
+#include "text/byte_level.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kMaxTokens = int64_t{1} << 24;
+// Published vocabularies have a hole or two; an id far beyond the number of tokens is a mistake or
+// an attack.
+constexpr int64_t kMaxHoles = 64;
+
+const Json& member(const Json& object, const char* key, const std::string& where) {
+  const auto found = object.find(key);
+  HADAL_CHECK(found != object.end(), kFormat, where, ": key \"", key, "\" is missing");
+  return *found;
+}
+
+const Json* member_or_null(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool bool_or(const Json& object, const char* key, bool otherwise, const std::string& where) {
+  const Json* found = member_or_null(object, key);
+  return found == nullptr ? otherwise : json_bool(*found, str(where, ".", key));
+}
+
+// null and "" mean the same in such files.
+std::string string_or_empty(const Json& object, const char* key, const std::string& where) {
+  const Json* found = member_or_null(object, key);
+  return found == nullptr ? "" : json_string(*found, str(where, ".", key));
+}
+
+// A token as a message shows it.
+std::string shown(std::string_view token) {
+  return json_brief(Json(std::string(token)));
+}
+
+std::string type_of(const Json& value, const std::string& where) {
+  return json_string(member(json_object(value, where), "type", where), where + ".type");
+}
+
+class Reader {
+ public:
+  Reader(std::string_view json, const std::string& name)
+      : name_(name), root_(parse_json(json, name)) {}
+
+  TokenizerFile run() {
+    json_object(root_, name_);
+    const Json& model = json_object(member(root_, "model", name_), at("model"));
+    check_model(model);
+    check_normalizer();
+    check_decoder();
+    read_ids(json_object(member(model, "vocab", at("model")), at("model.vocab")));
+    read_merges(json_array(member(model, "merges", at("model")), at("model.merges")));
+    read_unknown(model);
+    file_.pre_tokenizer = member(root_, "pre_tokenizer", name_);
+    if (const Json* processor = member_or_null(root_, "post_processor")) {
+      read_post_processor(*processor, at("post_processor"), true);
+    }
+    return std::move(file_);
+  }
+
+ private:
+  std::string at(const char* path) const { return str(name_, ": ", path); }
+
+  void check_model(const Json& model) {
+    if (const Json* type = member_or_null(model, "type")) {
+      HADAL_CHECK(*type == "BPE", kFormat, at("model.type"), " is ", json_brief(*type),
+                  ", expected \"BPE\": only byte-level BPE tokenizers are supported");
+    }
+    HADAL_CHECK(!bool_or(model, "byte_fallback", false, at("model")), kFormat,
+                at("model.byte_fallback"),
+                " is true, expected false: only byte-level BPE tokenizers are supported");
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      const std::string value = string_or_empty(model, key, at("model"));
+      HADAL_CHECK(value.empty(), kFormat, name_, ": model.", key, " is ", shown(value),
+                  ", expected null");
+    }
+    if (const Json* dropout = member_or_null(model, "dropout")) {
+      HADAL_CHECK(json_number(*dropout, at("model.dropout")) == 0, kFormat, at("model.dropout"),
+                  " is ", json_brief(*dropout), ", expected null: encoding must not be random");
+    }
+    file_.options.ignore_merges = bool_or(model, "ignore_merges", false, at("model"));
+    file_.options.fuse_unknown = bool_or(model, "fuse_unk", false, at("model"));
+  }
+
+  void check_normalizer() {
+    const Json* normalizer = member_or_null(root_, "normalizer");
+    if (normalizer == nullptr) return;
+    const std::string type = type_of(*normalizer, at("normalizer"));
+    const Json* list = member_or_null(*normalizer, "normalizers");
+    const bool does_nothing = type == "Sequence" && list != nullptr &&
+                              json_array(*list, at("normalizer.normalizers")).empty();
+    HADAL_CHECK(does_nothing, kFormat, at("normalizer"), " is ", json_brief(*normalizer),
+                ", expected null or an empty Sequence");
+  }
+
+  void check_decoder() {
+    std::string where = at("decoder");
+    const Json* decoder = &member(root_, "decoder", name_);
+    if (decoder->is_object() && decoder->value("type", Json()) == "Sequence") {
+      const Json& list = json_array(member(*decoder, "decoders", where), where + ".decoders");
+      HADAL_CHECK(list.size() == 1, kFormat, where, ".decoders has ", list.size(),
+                  " items, expected ByteLevel alone");
+      where += ".decoders[0]";
+      decoder = &list[0];
+    }
+    const std::string type = type_of(*decoder, where);
+    HADAL_CHECK(type == "ByteLevel", kFormat, where, ".type is ", shown(type),
+                ", expected \"ByteLevel\": only byte-level BPE tokenizers are supported");
+  }
+
+  void read_ids(const Json& vocab) {
+    const Json empty = Json::array();
+    const Json* list = member_or_null(root_, "added_tokens");
+    const Json& added = list == nullptr ? empty : json_array(*list, at("added_tokens"));
+    const auto tokens = static_cast<int64_t>(vocab.size() + added.size());
+    HADAL_CHECK(tokens <= kMaxTokens, kFormat, name_, ": ", tokens, " tokens, expected at most ",
+                kMaxTokens);
+    id_limit_ = tokens + kMaxHoles;
+    id_of_.reserve(static_cast<size_t>(tokens));
+    for (const auto& [text, id] : vocab.items()) {
+      const std::string where = str(at("model.vocab"), "[", shown(text), "]");
+      HADAL_CHECK(!text.empty(), kFormat, where, " is an empty token");
+      add_id(text, read_id(id, where), where, true);
+    }
+    next_id_ = static_cast<int64_t>(vocab.size());
+    for (size_t i = 0; i < added.size(); ++i) {
+      read_added(added[i], str(at("added_tokens"), "[", i, "]"));
+    }
+  }
+
+  int32_t read_id(const Json& value, const std::string& where) const {
+    const int64_t id = json_int(value, where);
+    HADAL_CHECK(id >= 0 && id < id_limit_, kFormat, where, " has id ", id, ", expected 0 <= id < ",
+                id_limit_, " (tokens and ", kMaxHoles, ")");
+    return static_cast<int32_t>(id);
+  }
+
+  void add_id(const std::string& text, int32_t id, const std::string& where, bool is_model) {
+    const auto index = static_cast<size_t>(id);
+    if (file_.texts.size() <= index) {
+      file_.texts.resize(index + 1);
+      file_.is_model.resize(index + 1);
+    }
+    HADAL_CHECK(file_.texts[index].empty(), kFormat, where, " has id ", id, ", which is that of ",
+                shown(file_.texts[index]), " too");
+    file_.texts[index] = text;
+    file_.is_model[index] = is_model ? 1 : 0;
+    id_of_.emplace(text, id);
+  }
+
+  void read_added(const Json& value, const std::string& where) {
+    json_object(value, where);
+    AddedToken token;
+    token.content = json_string(member(value, "content", where), where + ".content");
+    HADAL_CHECK(!token.content.empty(), kFormat, where, ".content is empty");
+    HADAL_CHECK(token.content.size() <= AddedTokens::kMaxBytes, kFormat, where, ".content has ",
+                token.content.size(), " bytes, expected at most ", AddedTokens::kMaxBytes);
+    token.id = read_id(member(value, "id", where), where);
+    token.special = bool_or(value, "special", false, where);
+    token.single_word = bool_or(value, "single_word", false, where);
+    token.lstrip = bool_or(value, "lstrip", false, where);
+    token.rstrip = bool_or(value, "rstrip", false, where);
+    token.normalized = bool_or(value, "normalized", !token.special, where);
+    HADAL_CHECK(added_contents_.emplace(token.content, token.id).second, kFormat, where, " (",
+                shown(token.content), ") stands in added_tokens twice");
+    // Hugging Face gives an added token the id of the vocabulary or else the next free one,
+    // whatever the file says; a file that says otherwise would mean two different things.
+    const auto known = id_of_.find(token.content);
+    const int64_t expected = known == id_of_.end() ? next_id_ : known->second;
+    HADAL_CHECK(token.id == expected, kFormat, where, " (", shown(token.content), ") has id ",
+                token.id, ", expected ", expected,
+                known == id_of_.end() ? ", the next free id" : " as in model.vocab");
+    if (known == id_of_.end()) add_id(token.content, token.id, where, false);
+    next_id_ = std::max<int64_t>(next_id_, int64_t{token.id} + 1);
+    file_.added.push_back(std::move(token));
+  }
+
+  int32_t model_id(std::string_view text) const {
+    const auto found = id_of_.find(std::string(text));
+    if (found == id_of_.end() || file_.is_model[static_cast<size_t>(found->second)] == 0) return -1;
+    return found->second;
+  }
+
+  void read_merges(const Json& list) {
+    std::vector<std::pair<uint64_t, size_t>> pairs;
+    for (size_t i = 0; i < list.size(); ++i) {
+      const std::string where = str(at("model.merges"), "[", i, "]");
+      const auto [left, right] = merge_parts(list[i], where);
+      if (left.empty()) continue;
+      BpeModel::Merge merge{};
+      merge.left = merge_token(left, list[i], where);
+      merge.right = merge_token(right, list[i], where);
+      merge.merged = merge_token(left + right, list[i], where);
+      pairs.emplace_back(uint64_t(uint32_t(merge.left)) << 32 | uint32_t(merge.right), i);
+      file_.merges.push_back(merge);
+    }
+    std::sort(pairs.begin(), pairs.end());
+    for (size_t i = 1; i < pairs.size(); ++i) {
+      HADAL_CHECK(pairs[i - 1].first != pairs[i].first, kFormat, at("model.merges"), "[",
+                  pairs[i].second, "] is ", json_brief(list[pairs[i].second]),
+                  ", the same as model.merges[", pairs[i - 1].second, "]");
+    }
+  }
+
+  // "a b" or ["a", "b"]; both empty for a version line of merges.txt.
+  static std::pair<std::string, std::string> merge_parts(const Json& value,
+                                                         const std::string& where) {
+    std::string left;
+    std::string right;
+    if (value.is_array() && value.size() == 2) {
+      left = json_string(value[0], where + "[0]");
+      right = json_string(value[1], where + "[1]");
+    } else if (value.is_string()) {
+      const auto& text = value.get_ref<const std::string&>();
+      if (text.starts_with("#version")) return {};
+      const size_t space = text.find(' ');
+      if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
+        left = text.substr(0, space);
+        right = text.substr(space + 1);
+      }
+    }
+    HADAL_CHECK(!left.empty() && !right.empty(), kFormat, where, " is ", json_brief(value),
+                ", expected two tokens: \"a b\" or [\"a\", \"b\"]");
+    return {std::move(left), std::move(right)};
+  }
+
+  int32_t merge_token(const std::string& text, const Json& merge, const std::string& where) const {
+    const int32_t id = model_id(text);
+    HADAL_CHECK(id >= 0, kFormat, where, " is ", json_brief(merge), ", but ", shown(text),
+                " is not in model.vocab");
+    return id;
+  }
+
+  void read_unknown(const Json& model) {
+    const std::string text = string_or_empty(model, "unk_token", at("model"));
+    if (text.empty()) return;
+    file_.options.unknown_id = model_id(text);
+    HADAL_CHECK(file_.options.unknown_id >= 0, kFormat, at("model.unk_token"), " is ", shown(text),
+                ", which is not in model.vocab");
+  }
+
+  void read_post_processor(const Json& value, const std::string& where, bool outer) {
+    const std::string type = type_of(value, where);
+    if (type == "ByteLevel") return;  // trims offsets, which we do not give
+    if (type == "TemplateProcessing") return read_template(value, where);
+    HADAL_CHECK(type == "Sequence" && outer, kFormat, where, ".type is ", shown(type),
+                ", expected ByteLevel, TemplateProcessing or a Sequence of these");
+    const std::string inner = where + ".processors";
+    const Json& list = json_array(member(value, "processors", where), inner);
+    for (size_t i = 0; i < list.size(); ++i) {
+      read_post_processor(list[i], str(inner, "[", i, "]"), false);
+    }
+  }
+
+  void read_template(const Json& value, const std::string& where) {
+    HADAL_CHECK(!has_template_, kFormat, where, " is the second TemplateProcessing");
+    has_template_ = true;
+    const Json& specials =
+        json_object(member(value, "special_tokens", where), where + ".special_tokens");
+    const std::string single = where + ".single";
+    const Json& items = json_array(member(value, "single", where), single);
+    bool seen_text = false;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const std::string item = str(single, "[", i, "]");
+      if (json_object(items[i], item).contains("Sequence")) {
+        HADAL_CHECK(!seen_text, kFormat, item, " is the second Sequence, expected one");
+        seen_text = true;
+        continue;
+      }
+      const Json& special = json_object(member(items[i], "SpecialToken", item), item);
+      const std::string& id = json_string(member(special, "id", item), item + ".id");
+      const auto found = specials.find(id);
+      HADAL_CHECK(found != specials.end(), kFormat, item, ".id is ", shown(id),
+                  ", which is not in special_tokens");
+      const std::string ids = str(where, ".special_tokens[", shown(id), "].ids");
+      for (const Json& token : json_array(member(*found, "ids", ids), ids)) {
+        const int32_t known = read_id(token, ids);
+        HADAL_CHECK(static_cast<size_t>(known) < file_.texts.size() &&
+                        !file_.texts[static_cast<size_t>(known)].empty(),
+                    kFormat, ids, " has ", known, ", which is the id of no token");
+        (seen_text ? file_.template_suffix : file_.template_prefix).push_back(known);
+      }
+    }
+    HADAL_CHECK(seen_text, kFormat, single, " has no Sequence, expected one for the text");
+  }
+
+  const std::string& name_;
+  Json root_;
+  TokenizerFile file_;
+  int64_t id_limit_ = 0;
+  int64_t next_id_ = 0;  // of the next added token
+  std::unordered_map<std::string, int32_t> id_of_;
+  std::unordered_map<std::string, int32_t> added_contents_;
+  bool has_template_ = false;
+};
+
+// A token's name: "<s>" or {"content": "<s>", ...}.
+std::optional<std::string> token_name(const Json& config, const char* key,
+                                      const std::string& name) {
+  const Json* value = member_or_null(config, key);
+  if (value == nullptr) return std::nullopt;
+  const std::string where = str(name, ": ", key);
+  if (value->is_string()) return value->get<std::string>();
+  return json_string(member(json_object(*value, where), "content", where), where + ".content");
+}
+
+std::optional<bool> optional_bool(const Json& config, const char* key, const std::string& name) {
+  const Json* value = member_or_null(config, key);
+  if (value == nullptr) return std::nullopt;
+  return json_bool(*value, str(name, ": ", key));
+}
+
+// A string, or a list of named ones, of which "default" counts.
+std::string chat_template(const Json& config, const std::string& name) {
+  const Json* value = member_or_null(config, "chat_template");
+  if (value == nullptr) return "";
+  const std::string where = name + ": chat_template";
+  if (!value->is_array()) return json_string(*value, where);
+  for (const Json& item : *value) {
+    json_object(item, where + "[]");
+    if (member(item, "name", where + "[]") == "default") {
+      return json_string(member(item, "template", where + "[]"), where + "[].template");
+    }
+  }
+  throw Error(ErrorKind::kFormat, where + " is a list without the name \"default\"");
+}
+
+}  // namespace
+
+TokenizerFile parse_tokenizer_file(std::string_view json, const std::string& name) {
+  return Reader(json, name).run();
+}
+
+TokenizerConfig parse_tokenizer_config(std::string_view json, const std::string& name) {
+  const Json root = parse_json(json, name);
+  json_object(root, name);
+  TokenizerConfig config;
+  config.bos_token = token_name(root, "bos_token", name);
+  config.eos_token = token_name(root, "eos_token", name);
+  config.pad_token = token_name(root, "pad_token", name);
+  config.add_bos_token = optional_bool(root, "add_bos_token", name);
+  config.add_eos_token = optional_bool(root, "add_eos_token", name);
+  config.chat_template = chat_template(root, name);
+  return config;
+}
+
+}  // namespace hadal
