@@ -8,12 +8,12 @@
 #                                       plain C++, for machines that cannot run the real one
 # Their inline functions must not become the program's only copy, hence the check for weak symbols.
 
-# -O3 in this folder only; under sanitizers -O2 keeps the whole suite quick.
-if(HADAL_SANITIZE)
-  set(kernel_optimisation -O2)
-else()
-  set(kernel_optimisation $<$<CONFIG:Release>:-O3>)
-endif()
+# -O3 for families only; under sanitizers -O2 keeps the whole suite quick. Emulated ones, loops over
+# lanes unrolled a hundredfold, would take minutes to compile that way.
+set(release $<CONFIG:Release>)
+set(sanitized $<BOOL:${HADAL_SANITIZE}>)
+set(family_optimisation $<${release}:-O3> $<${sanitized}:-O2>)
+set(emulated_optimisation $<${release}:-O2> $<${sanitized}:-O1>)
 
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/isa*.cpp)
 
@@ -24,7 +24,9 @@ function(hadal_kernel_family name table)
   endif()
   set(library hadal_kernels)
   set(target hadal_kernels_${name})
+  set(optimisation ${family_optimisation})
   if(arg_EMULATED)
+    set(optimisation ${emulated_optimisation})
     set(library hadal_kernels_emulated)
     string(APPEND target _emulated)
     list(APPEND arg_DEFINES HADAL_EMULATED=1)
@@ -32,7 +34,7 @@ function(hadal_kernel_family name table)
 
   add_library(${target} OBJECT ${isa_sources})
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/src)
-  target_compile_options(${target} PRIVATE ${HADAL_WARNINGS} ${kernel_optimisation} ${arg_FLAGS}
+  target_compile_options(${target} PRIVATE ${HADAL_WARNINGS} ${optimisation} ${arg_FLAGS}
                          -fno-exceptions)
   target_compile_definitions(${target} PRIVATE HADAL_FAMILY_NAME="${name}"
                              HADAL_FAMILY_TABLE=${table} ${arg_DEFINES})
