@@ -10,10 +10,13 @@
 
 # -O3 for families only; under sanitizers -O2 keeps the whole suite quick. Emulated ones, loops over
 # lanes unrolled a hundredfold, would take minutes to compile that way.
-set(release $<CONFIG:Release>)
-set(sanitized $<BOOL:${HADAL_SANITIZE}>)
-set(family_optimisation $<${release}:-O3> $<${sanitized}:-O2>)
-set(emulated_optimisation $<${release}:-O2> $<${sanitized}:-O1>)
+if(HADAL_SANITIZE)
+  set(family_optimisation -O2)
+  set(emulated_optimisation -O1)
+else()
+  set(family_optimisation $<$<CONFIG:Release>:-O3>)
+  set(emulated_optimisation $<$<CONFIG:Release>:-O2>)
+endif()
 
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/isa*.cpp)
 
