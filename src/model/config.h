@@ -83,6 +83,7 @@ struct ModelConfig {
   std::vector<int64_t> eos_token_ids;
 
   bool moe_layer(int64_t layer) const {
+    if (layer >= num_hidden_layers) return n_routed_experts > 0;  // MTP blocks always are
     return n_routed_experts > 0 && layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
   }
   int64_t qk_head_dim() const {

@@ -24,15 +24,15 @@ struct TrainPass {
   Arena& saved;    // lives until the backward has run
   Arena& scratch;  // taken back at once
   int64_t sequence_length = 0;
-  Ids positions;                         // [B*T]
-  std::span<const AttentionSpan> spans;  // one a sequence
+  Ids positions{};                         // [B*T]
+  std::span<const AttentionSpan> spans{};  // one a sequence
   // Balance terms of the loss, and the share of the whole batch that this pass is (1 /
   // micro-batches).
   float sequence_alpha = 0, batch_alpha = 0;
   double weight = 1;
   // Results that modules add to.
   double balance_loss = 0;
-  std::vector<MoeLoad> loads;
+  std::vector<MoeLoad> loads{};
 };
 
 // Rows of one serving call. Prompt tokens take GEMM kernels and expanded attention; generated ones

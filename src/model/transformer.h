@@ -33,6 +33,9 @@ struct Losses {
   std::vector<CrossEntropy> mtp;  // one a module
   double balance = 0;
   std::vector<MoeLoad> loads;
+  // evaluate() with MTP: positions where the first module's arg max is the main model's arg max one
+  // place on, and positions compared: what greedy speculation would accept.
+  int64_t accepted = 0, drafted = 0;
 };
 
 // The paper's model: embedding, blocks, final norm, head, MTP modules; dense and MoE, any attention
@@ -48,7 +51,7 @@ class Transformer {
   // ---- training. Adds the gradient of
   //   weight * (mean CE of the batch + lambda/D * sum of the modules' mean CE + balance losses).
   Losses forward_backward(const Batch& batch, const TrainOptions& options);
-  // The same losses without gradients; batch_agreement = greedy agreement is main.correct.
+  // The same losses without gradients.
   Losses evaluate(const Batch& batch, const TrainOptions& options);
   // Logits of all positions, for comparison with other engines: main [T, V]; module d [T-1-d, V],
   // row i from h_i and token i+1+d.
@@ -69,18 +72,37 @@ class Transformer {
   int64_t activation_peak_bytes() const { return saved_.peak() + scratch_.peak(); }
 
  private:
-  struct Forward;  // what one training forward leaves for the backward
-  Losses run(const Batch& batch, const TrainOptions& options, bool backward);
+  // What a forward leaves for the backward.
+  struct MtpRun {
+    Mtp::Saved saved;
+    Out2 y, dy;  // the module's normed output and its gradient
+  };
+  struct Run {
+    Out2 h, normed, d_normed;  // before and after the final norm
+    Out2 stats;
+    std::vector<Block::Saved> blocks;
+    std::vector<MtpRun> mtp;
+  };
+
+  void use_positions(int64_t positions);
+  TrainPass begin_pass(int64_t sequences, int64_t sequence_length, const TrainOptions& options);
+  void forward_layers(Ids ids, TrainPass& pass, bool keep, Run& run);
+  void forward_mtp(int64_t d, Ids next_ids, In2 h_prev, TrainPass& pass, bool keep, Run& run);
+  void backward_layers(const Batch& batch, TrainPass& pass, Run& run);
+  void count_accepted(const Batch& batch, const Run& run, Precision precision, Losses& losses);
+  Losses run_batch(const Batch& batch, const TrainOptions& options, bool backward);
 
   ModelConfig config_;
   Params params_;
-  std::unique_ptr<RopeTable> rope_;
+  std::unique_ptr<RopeTable> rope_;  // grows with the positions in use; the modules refer to it
   Param* embed_ = nullptr;
   Param* head_ = nullptr;  // embed_ when tied
   std::vector<std::unique_ptr<Block>> blocks_;
   Norm norm_;
   std::vector<std::unique_ptr<Mtp>> mtp_;
   Arena saved_, scratch_;
+  std::vector<int32_t> positions_;
+  std::vector<AttentionSpan> spans_;
 };
 
 }  // namespace hadal

@@ -1,0 +1,125 @@
+#include "model/block.h"
+
+#include <algorithm>
+
+#include "ops/activation.h"
+
+namespace hadal {
+namespace {
+
+std::string norm1_name(bool post) {
+  return post ? ".post_attention_layernorm" : ".input_layernorm";
+}
+
+std::string norm2_name(bool post) {
+  return post ? ".post_feedforward_layernorm" : ".post_attention_layernorm";
+}
+
+void copy(In2 x, Out2 y) {
+  for (int64_t t = 0; t < x.dim(0); ++t) std::copy_n(x.row(t), x.dim(1), y.row(t));
+}
+
+std::unique_ptr<Ffn> make_ffn(const ModelConfig& config, Params& params, const std::string& prefix,
+                              int64_t layer) {
+  if (config.moe_layer(layer)) return make_moe(config, params, prefix, layer);
+  return ffn_kind(config.hadal_ffn).make(config, params, prefix, layer, config.intermediate_size);
+}
+
+}  // namespace
+
+Block::Block(const ModelConfig& config, Params& params, const std::string& prefix, int64_t layer,
+             const RopeTable& rope)
+    : post_(config.hadal_norm_placement == "post"),
+      norm1_(params, prefix + norm1_name(post_), config.hidden_size, config.rms_norm_eps,
+             norm_kind(config), layer),
+      norm2_(params, prefix + norm2_name(post_), config.hidden_size, config.rms_norm_eps,
+             norm_kind(config), layer),
+      attention_(attention_kind(config.hadal_attention)
+                     .make(config, params, prefix + ".self_attn", layer, rope)),
+      ffn_(make_ffn(config, params, prefix + ".mlp", layer)) {
+}
+
+Block::Saved Block::forward(Out2 x, TrainPass& pass) const {
+  Saved saved;
+  const int64_t rows = x.dim(0), hidden = x.dim(1);
+  Arena& keep = pass.saved;
+  const auto make = [&] { return keep.floats(rows, hidden); };
+  const Arena::Scope scope(pass.scratch);
+  const Out2 temporary = pass.scratch.floats(rows, hidden);
+
+  if (post_) {
+    saved.x = make();
+    copy(x, saved.x);
+    saved.attention_out = make();
+    saved.attention = attention_->forward(saved.x, saved.attention_out, pass);
+    saved.stats1 = norm1_.forward(saved.attention_out, temporary, keep);
+    add(temporary, x);
+    saved.middle = make();
+    copy(x, saved.middle);
+    saved.ffn_out = make();
+    saved.ffn = ffn_->forward(saved.middle, saved.ffn_out, pass);
+    saved.stats2 = norm2_.forward(saved.ffn_out, temporary, keep);
+    add(temporary, x);
+    return saved;
+  }
+  saved.x = make();
+  copy(x, saved.x);
+  saved.normed_x = make();
+  saved.stats1 = norm1_.forward(saved.x, saved.normed_x, keep);
+  saved.attention = attention_->forward(saved.normed_x, temporary, pass);
+  add(temporary, x);
+  saved.middle = make();
+  copy(x, saved.middle);
+  saved.normed_middle = make();
+  saved.stats2 = norm2_.forward(saved.middle, saved.normed_middle, keep);
+  saved.ffn = ffn_->forward(saved.normed_middle, temporary, pass);
+  add(temporary, x);
+  return saved;
+}
+
+void Block::backward(Out2 dx, const Saved& saved, TrainPass& pass) const {
+  const int64_t rows = dx.dim(0), hidden = dx.dim(1);
+  const auto sub_layer = [&](const Norm& norm, In2 norm_input, In2 stats, auto&& inner) {
+    const Arena::Scope scope(pass.scratch);
+    const Out2 d = pass.scratch.zeros(rows, hidden);
+    if (post_) {  // x + norm(F(x)): through the norm, then the sub-layer adds to dx
+      norm.backward(dx, norm_input, stats, d);
+      // dx is both what comes in and what the sub-layer adds to, so its own gradient is kept apart.
+      const Out2 d_in = pass.scratch.zeros(rows, hidden);
+      inner(d, d_in);
+      add(d_in, dx);
+    } else {  // x + F(norm(x)): through the sub-layer, then the norm adds to dx
+      inner(dx, d);
+      const Out2 d_in = pass.scratch.zeros(rows, hidden);
+      norm.backward(d, norm_input, stats, d_in);
+      add(d_in, dx);
+    }
+  };
+  sub_layer(norm2_, post_ ? saved.ffn_out : saved.middle, saved.stats2,
+            [&](In2 dy, Out2 d_in) { ffn_->backward(dy, *saved.ffn, pass, d_in); });
+  sub_layer(norm1_, post_ ? saved.attention_out : saved.x, saved.stats1,
+            [&](In2 dy, Out2 d_in) { attention_->backward(dy, *saved.attention, pass, d_in); });
+}
+
+void Block::step(Out2 x, int64_t cache_layer, StepPass& pass) const {
+  const Arena::Scope scope(pass.scratch);
+  const Out2 in = pass.scratch.floats(x.dim(0), x.dim(1));
+  const Out2 out = pass.scratch.floats(x.dim(0), x.dim(1));
+  if (post_) {
+    attention_->step(x, out, cache_layer, pass);
+    norm1_.forward(out, out);
+    add(out, x);
+    ffn_->step(x, out, pass);
+    norm2_.forward(out, out);
+    add(out, x);
+    return;
+  }
+  norm1_.forward(x, in);
+  attention_->step(in, out, cache_layer, pass);
+  add(out, x);
+  norm2_.forward(x, in);
+  ffn_->step(in, out, pass);
+  add(out, x);
+}
+
+}  // namespace hadal

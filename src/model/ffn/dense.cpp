@@ -1,0 +1,126 @@
+#include "model/ffn/ffn.h"
+#include "model/layers.h"
+#include "ops/activation.h"
+
+namespace hadal {
+namespace {
+
+// down_proj(silu(gate_proj(x)) * up_proj(x))
+class Swiglu final : public Ffn {
+ public:
+  Swiglu(const ModelConfig& config, Params& params, const std::string& prefix, int64_t layer,
+         int64_t width)
+      : gate_(params, prefix + ".gate_proj", config.hidden_size, width, config.mlp_bias, layer),
+        up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer),
+        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer) {}
+
+  struct SwigluSaved final : Saved {
+    In2 x;
+    Out2 gate, up;  // inputs of the product; the product itself is recomputed (sec. 3.3.3)
+  };
+
+  std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
+    auto saved = std::make_unique<SwigluSaved>();
+    saved->x = x;
+    saved->gate = pass.saved.floats(x.dim(0), gate_.out());
+    saved->up = pass.saved.floats(x.dim(0), up_.out());
+    const Arena::Scope scope(pass.scratch);
+    const Out2 product = pass.scratch.floats(x.dim(0), gate_.out());
+    gate_.forward(x, saved->gate, pass.precision);
+    up_.forward(x, saved->up, pass.precision);
+    swiglu(saved->gate, saved->up, product);
+    down_.forward(product, y, pass.precision);
+    return saved;
+  }
+
+  void backward(In2 dy, const Saved& base, TrainPass& pass, Out2 dx) const override {
+    const auto& saved = static_cast<const SwigluSaved&>(base);
+    const int64_t rows = dy.dim(0), width = gate_.out();
+    const Arena::Scope scope(pass.scratch);
+    const Out2 product = pass.scratch.floats(rows, width);
+    const Out2 d_product = pass.scratch.zeros(rows, width);
+    const Out2 d_gate = pass.scratch.zeros(rows, width), d_up = pass.scratch.zeros(rows, width);
+    swiglu(saved.gate, saved.up, product);
+    down_.backward(dy, product, d_product, pass.precision);
+    swiglu_backward(d_product, saved.gate, saved.up, d_gate, d_up);
+    gate_.backward(d_gate, saved.x, dx, pass.precision);
+    up_.backward(d_up, saved.x, dx, pass.precision);
+  }
+
+  void step(In2 x, Out2 y, StepPass& pass) const override {
+    const Arena::Scope scope(pass.scratch);
+    const Out2 gate = pass.scratch.floats(x.dim(0), gate_.out());
+    const Out2 up = pass.scratch.floats(x.dim(0), up_.out());
+    gate_.step(x, gate, pass);
+    up_.step(x, up, pass);
+    swiglu(gate, up, gate);
+    down_.step(gate, y, pass);
+  }
+
+ private:
+  Linear gate_, up_, down_;
+};
+
+// down_proj(gelu(up_proj(x))), the GPT layout.
+class Gelu final : public Ffn {
+ public:
+  Gelu(const ModelConfig& config, Params& params, const std::string& prefix, int64_t layer,
+       int64_t width)
+      : up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer),
+        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer) {}
+
+  struct GeluSaved final : Saved {
+    In2 x;
+    Out2 up;
+  };
+
+  std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
+    auto saved = std::make_unique<GeluSaved>();
+    saved->x = x;
+    saved->up = pass.saved.floats(x.dim(0), up_.out());
+    const Arena::Scope scope(pass.scratch);
+    const Out2 activated = pass.scratch.floats(x.dim(0), up_.out());
+    up_.forward(x, saved->up, pass.precision);
+    gelu(saved->up, activated);
+    down_.forward(activated, y, pass.precision);
+    return saved;
+  }
+
+  void backward(In2 dy, const Saved& base, TrainPass& pass, Out2 dx) const override {
+    const auto& saved = static_cast<const GeluSaved&>(base);
+    const Arena::Scope scope(pass.scratch);
+    const Out2 activated = pass.scratch.floats(dy.dim(0), up_.out());
+    const Out2 d_activated = pass.scratch.zeros(dy.dim(0), up_.out());
+    const Out2 d_up = pass.scratch.zeros(dy.dim(0), up_.out());
+    gelu(saved.up, activated);
+    down_.backward(dy, activated, d_activated, pass.precision);
+    gelu_backward(d_activated, saved.up, d_up);
+    up_.backward(d_up, saved.x, dx, pass.precision);
+  }
+
+  void step(In2 x, Out2 y, StepPass& pass) const override {
+    const Arena::Scope scope(pass.scratch);
+    const Out2 up = pass.scratch.floats(x.dim(0), up_.out());
+    up_.step(x, up, pass);
+    gelu(up, up);
+    down_.step(up, y, pass);
+  }
+
+ private:
+  Linear up_, down_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ffn> make_swiglu(const ModelConfig& config, Params& params,
+                                 const std::string& prefix, int64_t layer,
+                                 int64_t intermediate_size) {
+  return std::make_unique<Swiglu>(config, params, prefix, layer, intermediate_size);
+}
+
+std::unique_ptr<Ffn> make_gelu(const ModelConfig& config, Params& params, const std::string& prefix,
+                               int64_t layer, int64_t intermediate_size) {
+  return std::make_unique<Gelu>(config, params, prefix, layer, intermediate_size);
+}
+
+}  // namespace hadal

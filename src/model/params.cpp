@@ -1,0 +1,118 @@
+#include "model/params.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/parallel.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kAlign = 64;  // bytes; every tensor begins on a cache line
+
+int64_t padded(int64_t bytes) {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+// Small and sensitive tensors are FP32 whatever the matrices are stored as.
+bool always_f32(ParamGroup group) {
+  return group == ParamGroup::kNorm || group == ParamGroup::kBias || group == ParamGroup::kRouter ||
+         group == ParamGroup::kRouterBias;
+}
+
+}  // namespace
+
+Param* Params::add(std::string name, std::vector<int64_t> shape, ParamGroup group, int64_t layer,
+                   bool expert) {
+  HADAL_CHECK(!by_name_.contains(name), kInternal, "parameter ", name, " is listed twice");
+  HADAL_CHECK(shape.size() == 1 || shape.size() == 2, kInternal, "parameter ", name, " has rank ",
+              shape.size(), ", expected 1 or 2");
+  Param& param = list_.emplace_back();
+  param.name = std::move(name);
+  param.shape = std::move(shape);
+  param.group = group;
+  param.layer = layer;
+  param.expert = expert;
+  by_name_.emplace(param.name, &param);
+  return &param;
+}
+
+Param* Params::find(std::string_view name) {
+  const auto found = by_name_.find(std::string(name));
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+int64_t Params::count() const {
+  int64_t total = 0;
+  for (const Param& p : list_) {
+    if (p.group != ParamGroup::kRouterBias) total += p.size();
+  }
+  return total;
+}
+
+void Params::allocate_values() {
+  int64_t bytes = 0;
+  for (Param& p : list_) {
+    if (always_f32(p.group)) p.dtype = DType::kF32;
+    bytes += padded(p.size() * dtype_size(p.dtype));
+  }
+  values_ = Buffer(bytes);
+  int64_t offset = 0;
+  for (Param& p : list_) {
+    p.value = values_.data() + offset;
+    offset += padded(p.size() * dtype_size(p.dtype));
+  }
+}
+
+void Params::allocate_training() {
+  int64_t bytes = 0;
+  for (Param& p : list_) {
+    p.dtype = DType::kF32;
+    if (p.group != ParamGroup::kRouterBias) bytes += padded(p.size() * int64_t{sizeof(float)});
+  }
+  allocate_values();
+  gradients_ = Buffer(bytes);
+  int64_t offset = 0;
+  for (Param& p : list_) {
+    if (p.group == ParamGroup::kRouterBias) continue;
+    p.gradient = reinterpret_cast<float*>(gradients_.data() + offset);
+    offset += padded(p.size() * int64_t{sizeof(float)});
+  }
+}
+
+void Params::zero_gradients() {
+  constexpr int64_t kPiece = int64_t{1} << 18;
+  parallel_for(gradients_.bytes(), kPiece, [&](int64_t begin, int64_t end) {
+    std::memset(gradients_.data() + begin, 0, static_cast<size_t>(end - begin));
+  });
+}
+
+void Params::initialise(uint64_t seed, double deviation) {
+  parallel_tasks(static_cast<int64_t>(list_.size()), [&](int64_t i) {
+    const Param& p = list_[static_cast<size_t>(i)];
+    HADAL_CHECK(p.value != nullptr && p.dtype == DType::kF32, kInternal, "parameter ", p.name,
+                " has no FP32 memory to initialise");
+    auto* values = static_cast<float*>(p.value);
+    const bool gain = p.group == ParamGroup::kNorm && p.name.ends_with(".weight");
+    if (gain || p.shape.size() == 1) {
+      std::fill_n(values, p.size(), gain ? 1.0f : 0.0f);
+      return;
+    }
+    Rng rng(seed, static_cast<uint64_t>(i));
+    for (int64_t j = 0; j < p.size(); ++j) {
+      values[j] = static_cast<float>(deviation * rng.normal());
+    }
+  });
+}
+
+int64_t Params::value_bytes() const {
+  int64_t total = 0;
+  for (const Param& p : list_) total += p.size() * dtype_size(p.dtype);
+  return total;
+}
+
+int64_t Params::gradient_bytes() const {
+  return gradients_.bytes();
+}
+
+}  // namespace hadal
