@@ -1,0 +1,41 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "train/trainer.h"
+
+namespace hadal {
+
+// Checkpoints of a run: RUN/checkpoints/step-N is a whole Hugging Face folder (weights in FP32,
+// config.json, tokenizer files) with optimizer.safetensors, recipe.json, state.json, and
+// manifest.json, which lists size and hash of every other file and is written last. The folder is
+// made as step-N.tmp-PID and renamed when all is on the disk: it exists whole or not at all.
+
+// Writes one, then removes all but the newest recipe.run.keep. `tokenizer` is the file or folder of
+// the run's tokenizer, or empty. Returns the folder.
+fs::path save_checkpoint(Trainer& trainer, const fs::path& run, const fs::path& tokenizer);
+
+// Puts weights, moments, router biases and state back: the next step gives the bits it would have
+// given. Error{kFormat} for a broken set, Error{kUsage} when the recipe differs in a key that may
+// not change (RecipeKey::may_change).
+void load_checkpoint(Trainer& trainer, const fs::path& checkpoint);
+
+// The newest step whose manifest matches its files' sizes; `passed_over` gets a line for each set
+// that was not taken. std::nullopt when there is none.
+std::optional<fs::path> newest_checkpoint(const fs::path& run,
+                                          std::vector<std::string>& passed_over);
+// The folder of a step. Error{kUsage} names the steps there are.
+fs::path checkpoint_of_step(const fs::path& run, int64_t step);
+
+// The model as a Hugging Face folder, with weights stored as `dtype` (F32 or BF16), config.json,
+// generation_config.json and the tokenizer's files.
+void export_model(const Transformer& model, const fs::path& folder, DType dtype,
+                  const fs::path& tokenizer);
+// tokenizer.json, tokenizer_config.json and chat_template.jinja of `tokenizer` (a file under any
+// name, or a folder) into `folder`, byte for byte.
+void copy_tokenizer(const fs::path& tokenizer, const fs::path& folder);
+
+}  // namespace hadal

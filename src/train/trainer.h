@@ -1,0 +1,106 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "model/transformer.h"
+#include "train/adamw.h"
+#include "train/balance.h"
+#include "train/data.h"
+#include "train/recipe.h"
+#include "train/schedule.h"
+
+namespace hadal {
+
+// What held-out text says of a model.
+struct Evaluation {
+  double loss = 0;           // nats per token
+  double bits_per_byte = 0;  // nats / ln 2 / bytes of the text
+  int64_t tokens = 0, bytes = 0;
+  std::vector<double> mtp_loss;    // nats per token, one a module
+  std::vector<double> violations;  // MaxVio of each MoE layer, MTP modules last
+  double max_vio = 0;              // the worst of them
+  // Share of positions where the first MTP module's greedy token is the main model's: what greedy
+  // speculation accepts. 0 without modules.
+  double acceptance = 0;
+};
+
+// One step, for a progress line and the log.
+struct Progress {
+  int64_t step = 0;  // steps done, this one included
+  int64_t steps = 0;
+  double loss = 0;           // of this step's batch, nats per token
+  double mtp_loss = 0;       // mean of the modules
+  double bits_per_byte = 0;  // of this step's batch
+  double lr = 0;
+  double gradient_norm = 0;
+  double max_vio = 0;       // worst layer, this step's tokens
+  double tokens_per_s = 0;  // recent mean
+  double eta_s = 0;
+  int64_t tokens = 0;       // trained on so far
+  bool applied = true;      // false: loss or gradient was not finite, the step left no trace
+  int64_t not_applied = 0;  // such steps so far
+  std::optional<Evaluation> evaluation;  // the most recent one
+};
+
+// One of the three loops. The model has its training memory and its values already:
+//
+//   Transformer model(config);
+//   model.params().allocate_training();
+//   model.params().initialise(recipe.run.seed, recipe.optim.init_std);
+//   Trainer trainer(model, recipe, train, &valid);
+//   trainer.run([&](const Progress& p) { ... return true; });
+//
+// The same recipe, data and weights give the same bits on the same machine, for any number of
+// threads, and whether or not the run was saved and resumed on the way.
+class Trainer {
+ public:
+  // Keeps references. `valid` may be null: nothing is evaluated then.
+  Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& train,
+          TokenSource* valid = nullptr);
+
+  // One optimizer step over batch.sequences rows, in micro-batches.
+  Progress step();
+  // On held-out rows: recipe.data.eval_sequences of them, or all. Error{kUsage} without `valid`.
+  Evaluation evaluate();
+
+  // Steps until recipe.run.steps, evaluating every eval_every. `each` is called after every step
+  // and stops the run by returning false.
+  void run(const std::function<bool(const Progress&)>& each);
+  bool done() const { return state_.step >= recipe_.run.steps; }
+  // For runs whose length follows from the measured rate; not below the steps done.
+  void set_steps(int64_t steps) { recipe_.run.steps = steps; }
+
+  // What a checkpoint keeps beside weights and moments.
+  struct State {
+    int64_t step = 0, row = 0, tokens = 0, not_applied = 0;
+    bool operator==(const State&) const = default;
+  };
+  const State& state() const { return state_; }
+  void set_state(const State& state) { state_ = state; }
+  AdamW& optimizer() { return optimizer_; }
+  Transformer& model() { return model_; }
+  const TrainRecipe& recipe() const { return recipe_; }
+  const std::vector<MoeLoad>& last_loads() const { return loads_; }
+
+ private:
+  struct Sums;
+  TrainOptions train_options() const;
+  Sums accumulate(const TextBatch& text);
+  double gamma() const;
+  void measure(Progress& progress, double seconds, int64_t tokens);
+
+  Transformer& model_;
+  TrainRecipe recipe_;
+  TokenSource& train_;
+  TokenSource* valid_;
+  AdamW optimizer_;
+  State state_;
+  std::vector<MoeLoad> loads_;  // of the last step
+  std::optional<Evaluation> evaluation_;
+  double rate_ = 0;  // tokens per second, smoothed
+};
+
+}  // namespace hadal
