@@ -404,20 +404,22 @@ std::string config_reference() {
   std::ostringstream out;
   out << "| key | classes | left out |  |\n|---|---|---|---|\n";
   for (const ConfigField& field : config_fields()) {
-    std::string classes, defaults;
+    std::string classes;
+    std::vector<std::string> defaults;
     for (const ClassInfo& info : kClasses) {
       if ((field.classes & info.bit) == 0) continue;
       const std::string_view name = info.name.substr(0, info.name.find("For"));
-      const std::string value = brief(field, class_defaults(info.bit));
       classes += (classes.empty() ? "" : ", ") + std::string(name);
-      if (info.bit == kHadal && value == "0") continue;  // has to be given
-      defaults += (defaults.empty() ? "" : ", ") + value;
+      const std::string value = brief(field, class_defaults(info.bit));
+      defaults.push_back(value == "0" && field.min > 0 ? "error" : value);
     }
-    if (field.classes == kEveryClass) classes = "all";
+    if (std::ranges::count(defaults, defaults[0]) == std::ssize(defaults)) defaults.resize(1);
     out << "| " << field.name;
     if (!field.alias.empty()) out << " (" << field.alias << ")";
-    out << " | " << classes << " | " << defaults << " | " << field.doc;
-    if (!field.values.empty()) out << ": " << field.values;
+    out << " | " << (field.classes == kEveryClass ? "all" : classes) << " | ";
+    for (size_t i = 0; i < defaults.size(); ++i) out << (i == 0 ? "" : ", ") << defaults[i];
+    out << " | " << field.doc;
+    if (!field.values.empty()) out << ". One of " << field.values;
     out << " |\n";
   }
   out << "\n| key of rope_scaling | rope types |  |\n|---|---|---|\n";
