@@ -6,7 +6,6 @@
 namespace hadal {
 
 void* Arena::allocate(int64_t bytes) {
-  HADAL_CHECK(bytes >= 0, kInternal, "arena: asked for ", bytes, " bytes");
   const int64_t rounded = std::max<int64_t>((bytes + 63) / 64 * 64, 64);
   while (chunk_ < chunks_.size() && offset_ + rounded > chunks_[chunk_].bytes()) {
     ++chunk_;

@@ -15,11 +15,12 @@ class Arena {
 
   template <class T>
   View<T, 1> make(int64_t n) {
-    return {static_cast<T*>(allocate(n * static_cast<int64_t>(sizeof(T)))), {n}};
+    return {static_cast<T*>(allocate(detail::array_bytes({{n}}, sizeof(T)))), {n}};
   }
   template <class T>
   View<T, 2> make(int64_t rows, int64_t cols) {
-    return {static_cast<T*>(allocate(rows * cols * static_cast<int64_t>(sizeof(T)))), {rows, cols}};
+    return {static_cast<T*>(allocate(detail::array_bytes({{rows, cols}}, sizeof(T)))),
+            {rows, cols}};
   }
   Out1 floats(int64_t n) { return make<float>(n); }
   Out2 floats(int64_t rows, int64_t cols) { return make<float>(rows, cols); }

@@ -1,12 +1,13 @@
 #include "core/files.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "core/error.h"
 
@@ -26,79 +27,105 @@ std::string_view kind_of(mode_t mode) {
   return "not a regular file";
 }
 
-class Descriptor {
- public:
-  // O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
-  explicit Descriptor(const fs::path& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (fd_ < 0) fail("open", path);
-    struct stat info {};
-    if (::fstat(fd_, &info) != 0) {
-      ::close(fd_);
-      fail("stat", path);
-    }
-    if (!S_ISREG(info.st_mode)) {
-      ::close(fd_);
-      throw Error(ErrorKind::kIo,
-                  str(path.string(), " is ", kind_of(info.st_mode), ", expected a regular file"));
-    }
-    size_ = info.st_size;
-  }
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int fd() const { return fd_; }
-  int64_t size() const { return size_; }
+[[noreturn]] void refuse_kind(const fs::path& path, mode_t mode) {
+  throw Error(ErrorKind::kIo,
+              str(path.string(), " is ", kind_of(mode), ", expected a regular file"));
+}
 
- private:
-  int fd_;
-  int64_t size_ = 0;
-};
+// One read, from `offset`, of as much as there is.
+size_t read_some(int fd, const fs::path& path, int64_t offset, std::span<std::byte> out) {
+  for (;;) {
+    const ssize_t got = ::pread(fd, out.data(), out.size(), offset);
+    if (got >= 0) return static_cast<size_t>(got);
+    if (errno != EINTR) fail("read", path);
+  }
+}
 
 void sync_folder(const fs::path& folder) {
   const fs::path target = folder.empty() ? fs::path(".") : folder;
   const int fd = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) fail("open folder", target);
   const int result = ::fsync(fd);
+  const int reason = errno;
   ::close(fd);
-  if (result != 0) fail("sync folder", target);
+  errno = reason;
+  // EINVAL: a file system that cannot sync folders, which is not a failure of this write.
+  if (result != 0 && errno != EINVAL) fail("sync folder", target);
+}
+
+fs::path temporary_name(const fs::path& path) {
+  static std::atomic<int64_t> count{0};
+  return str(path.string(), ".tmp-", ::getpid(), "-", count.fetch_add(1));
 }
 
 }  // namespace
 
 std::string read_file(const fs::path& path, int64_t max_bytes) {
-  const Descriptor file(path);
+  const InputFile file(path);
   HADAL_CHECK(file.size() <= max_bytes, kIo, path.string(), " has ", file.size(),
               " bytes, expected at most ", max_bytes);
   std::string text(static_cast<size_t>(file.size()), '\0');
+  const auto bytes = std::as_writable_bytes(std::span(text.data(), text.size()));
   size_t done = 0;
   while (done < text.size()) {
-    const ssize_t got = ::read(file.fd(), text.data() + done, text.size() - done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("read", path);
+    const size_t got = read_some(file.fd(), path, static_cast<int64_t>(done), bytes.subspan(done));
     if (got == 0) break;  // it shrank meanwhile: what is there is the file
-    done += static_cast<size_t>(got);
+    done += got;
   }
   text.resize(done);
   return text;
 }
 
-MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const Descriptor file(path);
-  size_ = file.size();
-  if (size_ == 0) return;
-  void* p = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, file.fd(), 0);
-  if (p == MAP_FAILED) fail("map", path);
-  data_ = static_cast<const std::byte*>(p);
+// O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
+InputFile::InputFile(const fs::path& path, Links links) : path_(path) {
+  const int no_links = links == Links::kRefuse ? O_NOFOLLOW : 0;
+  fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | no_links);
+  if (fd_ < 0 && errno == ELOOP && links == Links::kRefuse) {
+    throw Error(ErrorKind::kIo, str(path.string(), " is a symbolic link, expected a regular file"));
+  }
+  if (fd_ < 0) fail("open", path);
+  struct stat info {};
+  const int result = ::fstat(fd_, &info);
+  if (result != 0 || !S_ISREG(info.st_mode)) {
+    const int reason = errno;
+    ::close(fd_);
+    errno = reason;
+    if (result != 0) fail("stat", path);
+    refuse_kind(path, info.st_mode);
+  }
+  size_ = info.st_size;
 }
 
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
+InputFile::~InputFile() {
+  if (fd_ >= 0) ::close(fd_);
 }
 
-AtomicFile::AtomicFile(const fs::path& path)
-    : path_(path), temporary_(str(path.string(), ".tmp-", ::getpid())) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {
+}
+
+int64_t InputFile::size_now() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) fail("stat", path_);
+  return info.st_size;
+}
+
+void InputFile::read_at(int64_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const size_t got = read_some(fd_, path_, offset, out);
+    HADAL_CHECK(got > 0, kIo, path_.string(), " ends at byte ", offset, ", expected ", out.size(),
+                " bytes more");
+    out = out.subspan(got);
+    offset += static_cast<int64_t>(got);
+  }
+}
+
+AtomicFile::AtomicFile(const fs::path& path) : path_(path), temporary_(temporary_name(path)) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) refuse_kind(path, info.st_mode);
+  // A leftover of a process that had this number; O_EXCL so that no link planted here is followed.
+  ::unlink(temporary_.c_str());
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd_ < 0) fail("create", temporary_);
 }
 
@@ -109,24 +136,31 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd_, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail("write", temporary_);
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    written_ += put;
-  }
+  write_at(written_, bytes);
 }
 
 void AtomicFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text.data(), text.size())));
 }
 
+void AtomicFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
+  HADAL_CHECK(fd_ >= 0, kInternal, path_.string(), ": written to after commit");
+  while (!bytes.empty()) {
+    const ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), offset);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail("write", temporary_);
+    bytes = bytes.subspan(static_cast<size_t>(put));
+    offset += put;
+    written_ += put;
+  }
+}
+
 void AtomicFile::commit() {
+  HADAL_CHECK(fd_ >= 0, kInternal, path_.string(), ": committed twice");
   if (::fsync(fd_) != 0) fail("sync", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename to", path_);
-  ::close(fd_);
-  fd_ = -1;
+  const int result = ::close(std::exchange(fd_, -1));
+  if (result != 0) fail("close", path_);
   sync_folder(path_.parent_path());
 }
 

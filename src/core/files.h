@@ -16,33 +16,65 @@ namespace fs = std::filesystem;
 // `max_bytes` is refused before it is read.
 std::string read_file(const fs::path& path, int64_t max_bytes = int64_t{1} << 31);
 
-// A regular file mapped read-only. Directories, FIFOs and devices are refused with Error{kIo}.
-class MappedFile {
+// A regular file open for reading. Directories, FIFOs, devices and sockets are refused with
+// Error{kIo}; a symbolic link at the end of the path is followed, or refused if asked.
+class InputFile {
  public:
-  explicit MappedFile(const fs::path& path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
+  enum class Links { kFollow, kRefuse };
+
+  explicit InputFile(const fs::path& path, Links links = Links::kFollow);
+  ~InputFile();
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&&) = delete;
   const fs::path& path() const { return path_; }
+  int64_t size() const { return size_; }  // bytes, when it was opened
+  int64_t size_now() const;
+  int fd() const { return fd_; }
+  // Fills `out` with the bytes from `offset` on. Reads through the descriptor, not a mapping, so a
+  // file that was cut short meanwhile is Error{kIo}, never a signal. From any threads at once.
+  void read_at(int64_t offset, std::span<std::byte> out) const;
 
  private:
   fs::path path_;
-  const std::byte* data_ = nullptr;
+  int fd_ = -1;
   int64_t size_ = 0;
 };
 
-// A file that appears whole or not at all: bytes go to PATH.tmp-PID, commit() syncs it, renames it
-// over PATH and syncs the folder. Without commit() the destructor removes it.
+// A regular file mapped read-only. When another process cuts it short, the lost pages read as zeros
+// instead of ending this process (a SIGBUS handler, installed with the first mapping, sees to it;
+// faults elsewhere go to the handler that was there before). So whoever computes with mapped bytes
+// calls check_intact() afterwards, once a pass, and discards the result if it throws.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path) : MappedFile(InputFile(path)) {}
+  explicit MappedFile(InputFile file);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(file_.size())}; }
+  const fs::path& path() const { return file_.path(); }
+  const InputFile& file() const { return file_; }
+  void check_intact() const;  // Error{kIo} if the file is shorter than it was
+
+ private:
+  InputFile file_;
+  const std::byte* data_ = nullptr;
+  size_t slot_ = 0;  // in the handler's table
+};
+
+// A file that appears whole or not at all: bytes go to PATH.tmp-PID-N, commit() syncs it, renames
+// it over PATH and syncs the folder. Without commit() the destructor removes it. A PATH that is a
+// directory, FIFO or device is refused: the rename would replace it.
 class AtomicFile {
  public:
   explicit AtomicFile(const fs::path& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes);  // after all that was written before
   void write(std::string_view text);
-  int64_t written() const { return written_; }
+  void write_at(int64_t offset, std::span<const std::byte> bytes);
+  int64_t written() const { return written_; }  // bytes so far, whatever their place
   void commit();
 
  private:

@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -47,6 +48,25 @@ Json convert(simdjson::dom::element element, const std::string& name) {
   throw Error(ErrorKind::kInternal, str(name, ": unknown JSON element"));
 }
 
+// simdjson says what is wrong but not where; this slower parser does. Nothing is built, and it
+// keeps no stack of calls.
+std::string position_of_error(std::string_view text) {
+  constexpr size_t kTooLong = size_t{16} << 20;
+  if (text.empty() || text.size() > kTooLong) return {};
+  try {
+    [[maybe_unused]] const Json nothing =
+        Json::parse(text, [](int, Json::parse_event_t, Json&) { return false; });
+  } catch (const Json::parse_error& e) {
+    const std::string_view before = text.substr(0, e.byte == 0 ? 0 : e.byte - 1);
+    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    const size_t newline = before.rfind('\n');
+    const size_t column = before.size() - (newline == before.npos ? 0 : newline + 1) + 1;
+    return str(" (line ", line, ", byte ", column, ")");
+  } catch (const Json::exception&) {
+  }
+  return {};
+}
+
 [[noreturn]] void wrong_type(const Json& value, const std::string& where, std::string_view wanted) {
   throw Error(ErrorKind::kFormat, str(where, " is ", json_brief(value), ", expected ", wanted));
 }
@@ -60,7 +80,8 @@ Json parse_json(std::string_view text, const std::string& name) {
   const simdjson::padded_string padded(text);
   simdjson::dom::element root;
   error = parser.parse(padded).get(root);
-  HADAL_CHECK(!error, kFormat, name, ": not valid JSON: ", simdjson::error_message(error));
+  HADAL_CHECK(!error, kFormat, name, ": not valid JSON: ", simdjson::error_message(error),
+              position_of_error(text));
   return convert(root, name);
 }
 
@@ -107,8 +128,10 @@ std::string json_brief(const Json& value) {
   if (value.is_object() && value.size() > 4) return str("an object of ", value.size(), " keys");
   if (value.is_array() && value.size() > 8) return str("an array of ", value.size(), " items");
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
+  if (text.size() <= 60) return text;
+  size_t end = 57;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0u) == 0x80u) --end;
+  return text.substr(0, end) + "...";
 }
 
 }  // namespace hadal

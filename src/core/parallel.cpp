@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -16,7 +18,8 @@
 namespace hadal {
 namespace {
 
-constexpr int kSpins = 20'000;  // some tens of microseconds: longer than the gap between two ops
+// Waking a parked thread costs 10 to 50 us; the gap between two operations is mostly shorter.
+constexpr auto kSpinTime = std::chrono::microseconds(100);
 
 void pause_cpu() {
 #if defined(__x86_64__)
@@ -26,22 +29,39 @@ void pause_cpu() {
 #endif
 }
 
+constexpr int64_t kMaxThreads = 1024;
+
 int64_t usable_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  const int64_t cpus = ::sched_getaffinity(0, sizeof set, &set) == 0
+                           ? CPU_COUNT(&set)
+                           : int64_t{std::thread::hardware_concurrency()};
+  return std::clamp<int64_t>(cpus, 1, kMaxThreads);
 }
 
 thread_local int64_t this_thread_index = 0;
 thread_local bool inside_job = false;
+
+// Waits until done() is true or kSpinTime has passed; says which.
+template <class Done>
+bool spin_until(Done done) {
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      pause_cpu();
+    }
+  } while (std::chrono::steady_clock::now() - start < kSpinTime);
+  return false;
+}
 
 struct Job {
   detail::RangeFn fn = nullptr;
   void* context = nullptr;
   int64_t n = 0;
   int64_t parts = 0;  // contiguous ranges, or 0: single tasks taken from `next`
-  std::atomic<int64_t> next{0};
+  alignas(64) std::atomic<int64_t> next{0};
   std::mutex error_mutex;
   std::exception_ptr error;
 
@@ -63,77 +83,102 @@ struct Job {
   }
 };
 
+// The caller and its workers. A job is announced by one atomic word: a running number and how many
+// threads take part. A worker reads job_ only when the word says that it takes part, and then the
+// caller waits for it before the job ends; so job_ is never read when stale.
 class Team {
  public:
-  explicit Team(int64_t size) {
-    for (int64_t i = 1; i < size; ++i) workers_.emplace_back([this, i] { work(i); });
+  explicit Team(int64_t size) : spins_(size <= usable_cpus()) {
+    try {
+      for (int64_t i = 1; i < size; ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error& e) {
+      stop();
+      throw Error(ErrorKind::kResource,
+                  str("cannot start thread ", workers_.size() + 2, " of ", size, ": ", e.what()));
+    }
   }
-  ~Team() {
-    job_ = nullptr;
-    publish();
-    for (std::thread& t : workers_) t.join();
-  }
+  ~Team() { stop(); }
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
   int64_t size() const { return static_cast<int64_t>(workers_.size()) + 1; }
 
-  void run(Job& job) {
-    const std::lock_guard one_job_at_a_time(run_mutex_);
+  // By one caller at a time. `threads` take part, the caller among them.
+  void run(Job& job, int64_t threads) {
     job_ = &job;
-    running_.store(static_cast<int64_t>(workers_.size()), std::memory_order_relaxed);
-    publish();
+    running_.store(threads - 1, std::memory_order_relaxed);
+    announce(threads);
     inside_job = true;
     job.run();
     inside_job = false;
-    while (running_.load(std::memory_order_acquire) > 0) pause_cpu();
+    const auto done = [this] { return running_.load() == 0; };
+    if (spins_ && spin_until(done)) return;
+    std::unique_lock lock(mutex_);
+    caller_parked_.store(true);
+    all_done_.wait(lock, done);
+    caller_parked_.store(false);
   }
 
  private:
-  void publish() {
+  static constexpr uint64_t kThreadsMask = 0xffff;
+
+  void announce(int64_t threads) {
     {
       const std::lock_guard lock(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
+      const uint64_t number = (word_.load(std::memory_order_relaxed) >> 16) + 1;
+      word_.store(number << 16 | static_cast<uint64_t>(threads), std::memory_order_release);
     }
-    if (parked_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
+    // A worker that parks from here on sees the new word under the mutex.
+    if (parked_.load() > 0) wake_.notify_all();
   }
 
-  void wait_for_generation_after(int64_t seen) {
-    for (int i = 0; i < kSpins; ++i) {
-      if (generation_.load(std::memory_order_acquire) != seen) return;
-      pause_cpu();
+  void stop() {
+    job_ = nullptr;
+    announce(size());
+    for (std::thread& t : workers_) t.join();
+  }
+
+  uint64_t next_word(uint64_t seen) {
+    const auto changed = [&] { return word_.load(std::memory_order_acquire) != seen; };
+    if (!spins_ || !spin_until(changed)) {
+      std::unique_lock lock(mutex_);
+      parked_.fetch_add(1);
+      wake_.wait(lock, changed);
+      parked_.fetch_sub(1);
     }
-    std::unique_lock lock(mutex_);
-    parked_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
-    parked_.fetch_sub(1, std::memory_order_relaxed);
+    return word_.load(std::memory_order_acquire);
   }
 
   void work(int64_t index) {
     this_thread_index = index;
     inside_job = true;
-    for (int64_t seen = 0;;) {
-      wait_for_generation_after(seen);
-      ++seen;
+    for (uint64_t word = 0;;) {
+      word = next_word(word);
+      if (index >= static_cast<int64_t>(word & kThreadsMask)) continue;
       if (job_ == nullptr) return;
       job_->run();
-      running_.fetch_sub(1, std::memory_order_release);
+      if (running_.fetch_sub(1) == 1 && caller_parked_.load()) {
+        const std::lock_guard lock(mutex_);
+        all_done_.notify_one();
+      }
     }
   }
 
-  std::mutex run_mutex_;
+  const bool
+      spins_;  // not with more threads than CPUs: they would wait for each other's time slice
   Job* job_ = nullptr;
-  std::atomic<int64_t> generation_{0};
-  std::atomic<int64_t> running_{0};
+  alignas(64) std::atomic<uint64_t> word_{0};
+  alignas(64) std::atomic<int64_t> running_{0};
+  std::atomic<bool> caller_parked_{false};
   std::atomic<int64_t> parked_{0};
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, all_done_;
   std::vector<std::thread> workers_;
 };
 
 struct TeamSlot {
-  std::mutex mutex;
-  int64_t wanted = usable_cpus();
+  std::atomic<int64_t> wanted{usable_cpus()};
+  std::mutex mutex;  // held by the caller whose job has the team
   std::unique_ptr<Team> team;
 };
 
@@ -142,35 +187,31 @@ TeamSlot& slot() {
   return the_slot;
 }
 
-Team& team() {
+// False when another caller has the team.
+bool run_job(Job& job, int64_t threads) {
   TeamSlot& s = slot();
-  const std::lock_guard lock(s.mutex);
-  if (!s.team || s.team->size() != s.wanted) {
+  const std::unique_lock lock(s.mutex, std::try_to_lock);
+  if (!lock) return false;
+  const int64_t wanted = num_threads();
+  if (!s.team || s.team->size() != wanted) {
     s.team.reset();
-    s.team = std::make_unique<Team>(s.wanted);
+    s.team = std::make_unique<Team>(wanted);
   }
-  return *s.team;
-}
-
-void run_job(Job& job) {
-  team().run(job);
-  if (job.error) std::rethrow_exception(job.error);
+  s.team->run(job, std::min(threads, wanted));
+  return true;
 }
 
 }  // namespace
 
 int64_t num_threads() {
-  TeamSlot& s = slot();
-  const std::lock_guard lock(s.mutex);
-  return s.wanted;
+  return slot().wanted.load(std::memory_order_relaxed);
 }
 
 void set_num_threads(int64_t n) {
-  HADAL_CHECK(n >= 1 && n <= 1024, kUsage, "threads: ", n, " is not between 1 and 1024");
+  HADAL_CHECK(n >= 1 && n <= kMaxThreads, kUsage, "threads: ", n, " is not between 1 and ",
+              kMaxThreads);
   HADAL_CHECK(!inside_job, kInternal, "set_num_threads called from inside a parallel job");
-  TeamSlot& s = slot();
-  const std::lock_guard lock(s.mutex);
-  s.wanted = n;
+  slot().wanted.store(n, std::memory_order_relaxed);
 }
 
 int64_t thread_index() {
@@ -188,7 +229,8 @@ void run_ranges(int64_t n, int64_t grain, RangeFn fn, void* context) {
   job.context = context;
   job.n = n;
   job.parts = parts;
-  run_job(job);
+  if (!run_job(job, parts)) return fn(context, 0, n);
+  if (job.error) std::rethrow_exception(job.error);
 }
 
 void run_tasks(int64_t n, RangeFn fn, void* context) {
@@ -198,7 +240,8 @@ void run_tasks(int64_t n, RangeFn fn, void* context) {
   job.fn = fn;
   job.context = context;
   job.n = n;
-  run_job(job);
+  if (!run_job(job, n)) return fn(context, 0, n);
+  if (job.error) std::rethrow_exception(job.error);
 }
 
 }  // namespace detail

@@ -8,6 +8,9 @@ namespace hadal {
 // One team of threads for the whole process. Workers spin for a short while after a job, then
 // park, so that small steps in a row cost microseconds and an idle program costs nothing.
 //
+// Any thread may call. While one caller's job has the team, another caller's job runs in the
+// calling thread alone, so callers never wait for each other.
+//
 // Determinism: work is cut by the caller's indices, never by the number of threads. A function run
 // under parallel_for must write only what belongs to its own indices; then every result is the same
 // bits for any number of threads.
@@ -16,7 +19,8 @@ namespace hadal {
 int64_t num_threads();
 void set_num_threads(int64_t n);  // Error{kUsage} unless 1 <= n <= 1024; not from inside a job
 
-// Which of the num_threads() threads is running this: 0 for a caller. For per-thread scratch.
+// Which of the num_threads() threads is running this: 0 for a caller. For per-thread scratch that
+// belongs to the call (two callers are both 0 at the same time).
 int64_t thread_index();
 
 namespace detail {

@@ -10,11 +10,22 @@ namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kMapFrom = int64_t{1} << 20;  // smaller buffers come from the heap
+constexpr int64_t kMaxBytes = int64_t{1} << 60;
 
 }  // namespace
 
+int64_t detail::array_bytes(std::span<const int64_t> shape, size_t element_bytes) {
+  auto bytes = static_cast<int64_t>(element_bytes);
+  for (int64_t d : shape) {
+    const bool fits = d >= 0 && !__builtin_mul_overflow(bytes, d, &bytes) && bytes <= kMaxBytes;
+    HADAL_CHECK(fits, kResource, "array: dimension ", d, " of ", shape.size(),
+                " is negative or makes it larger than 2^60 bytes");
+  }
+  return bytes;
+}
+
 Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
-  HADAL_CHECK(bytes >= 0, kInternal, "buffer: asked for ", bytes, " bytes");
+  HADAL_CHECK(bytes >= 0 && bytes <= kMaxBytes, kResource, "buffer: asked for ", bytes, " bytes");
   if (bytes >= kMapFrom) {
     const int64_t mapped = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     void* p = ::mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE,

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -60,6 +61,9 @@ using Out2 = View<float, 2>;
 using Ids = View<const int32_t, 1>;  // token ids, row lists
 
 namespace detail {
+// Bytes of an array of this shape; Error{kResource} for a negative dimension or beyond 2^60.
+int64_t array_bytes(std::span<const int64_t> shape, size_t element_bytes);
+
 struct FreeBytes {
   int64_t mapped = 0;  // bytes from mmap, or 0 when from aligned_alloc
   void operator()(std::byte* p) const;
@@ -72,7 +76,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(int64_t bytes);  // Error{kResource} when the system has no memory
   std::byte* data() const { return data_.get(); }
-  int64_t bytes() const { return bytes_; }
+  int64_t bytes() const { return data_ == nullptr ? 0 : bytes_; }  // 0 when moved from
 
  private:
   std::unique_ptr<std::byte[], detail::FreeBytes> data_;
@@ -84,11 +88,8 @@ template <class T, int Rank>
 class Tensor {
  public:
   Tensor() = default;
-  explicit Tensor(std::array<int64_t, Rank> shape) : shape_(shape) {
-    int64_t n = 1;
-    for (int64_t d : shape) n *= d;
-    buffer_ = Buffer(n * static_cast<int64_t>(sizeof(T)));
-  }
+  explicit Tensor(std::array<int64_t, Rank> shape)
+      : shape_(shape), buffer_(detail::array_bytes(shape, sizeof(T))) {}
   View<T, Rank> view() const { return {data(), shape_}; }
   // NOLINTNEXTLINE(google-explicit-constructor)
   operator View<T, Rank>() const { return view(); }
