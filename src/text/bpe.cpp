@@ -44,39 +44,40 @@ uint32_t hash_bytes(std::string_view key) {
 
 }  // namespace
 
-StringTable::StringTable(size_t expected)
-    : slots_(std::bit_ceil(std::max<size_t>(16, 2 * expected))) {
+StringTable::StringTable(size_t expected) {
+  entries_.reserve(expected);
+  resize(std::bit_ceil(std::max<size_t>(16, 2 * expected)));
+}
+
+size_t StringTable::locate(uint32_t hash, std::string_view key) const {
+  size_t at = hash & (slots_.size() - 1);
+  for (; slots_[at].entry >= 0; at = (at + 1) & (slots_.size() - 1)) {
+    if (slots_[at].hash == hash && entries_[static_cast<size_t>(slots_[at].entry)].key == key)
+      break;
+  }
+  return at;
 }
 
 bool StringTable::insert(std::string_view key, int32_t id) {
-  if (2 * (size_ + 1) > slots_.size()) grow();
+  if (2 * (entries_.size() + 1) > slots_.size()) resize(2 * slots_.size());
   const uint32_t hash = hash_bytes(key);
-  size_t at = hash & (slots_.size() - 1);
-  for (; slots_[at].id >= 0; at = (at + 1) & (slots_.size() - 1)) {
-    if (slots_[at].hash == hash && slots_[at].key == key) return false;
-  }
-  slots_[at] = {key, hash, id};
-  ++size_;
+  const size_t at = locate(hash, key);
+  if (slots_[at].entry >= 0) return false;
+  slots_[at] = {hash, static_cast<int32_t>(entries_.size())};
+  entries_.push_back({key, id});
   return true;
 }
 
 int32_t StringTable::find(std::string_view key) const {
-  const uint32_t hash = hash_bytes(key);
-  size_t at = hash & (slots_.size() - 1);
-  for (; slots_[at].id >= 0; at = (at + 1) & (slots_.size() - 1)) {
-    if (slots_[at].hash == hash && slots_[at].key == key) return slots_[at].id;
-  }
-  return -1;
+  const int32_t entry = slots_[locate(hash_bytes(key), key)].entry;
+  return entry < 0 ? -1 : entries_[static_cast<size_t>(entry)].id;
 }
 
-void StringTable::grow() {
-  std::vector<Slot> old(2 * slots_.size());
-  old.swap(slots_);
-  for (const Slot& slot : old) {
-    if (slot.id < 0) continue;
-    size_t at = slot.hash & (slots_.size() - 1);
-    while (slots_[at].id >= 0) at = (at + 1) & (slots_.size() - 1);
-    slots_[at] = slot;
+void StringTable::resize(size_t slots) {
+  slots_.assign(slots, {});
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const uint32_t hash = hash_bytes(entries_[i].key);
+    slots_[locate(hash, entries_[i].key)] = {hash, static_cast<int32_t>(i)};
   }
 }
 

@@ -20,13 +20,17 @@ class StringTable {
 
  private:
   struct Slot {
-    std::string_view key;
     uint32_t hash = 0;
-    int32_t id = -1;
+    int32_t entry = -1;
   };
-  void grow();
-  size_t size_ = 0;
-  std::vector<Slot> slots_;
+  struct Entry {
+    std::string_view key;
+    int32_t id;
+  };
+  void resize(size_t slots);
+  size_t locate(uint32_t hash, std::string_view key) const;  // its slot, or the free one for it
+  std::vector<Entry> entries_;
+  std::vector<Slot> slots_;  // open addressing; a power of two
 };
 
 // Byte-pair encoding of words: which pairs of ids merge, in which order, into which id.

@@ -244,7 +244,7 @@ void PreTokenizer::Impl::run_stage(size_t i, Scratch& scratch) const {
   for (const Span piece : scratch.spans) {
     const size_t length = piece.end - piece.begin;
     scratch.matches.clear();
-    regexes[i].find_all({scratch.classes.data() + piece.begin, length}, scratch.regex,
+    regexes[i].find_all({scratch.classes.data() + piece.begin, length}, *scratch.regex,
                         scratch.matches);
     Joiner joiner(split.behavior, scratch.next_spans);
     size_t previous = 0;
@@ -279,10 +279,6 @@ void PreTokenizer::Impl::split_text(std::string_view text, size_t first, size_t 
   }
 }
 
-void PreTokenizer::Scratch::begin(size_t bytes) {
-  regex.start_budget(kBudgetSeconds + kBudgetSecondsPerMib * 0x1p-20 * static_cast<double>(bytes));
-}
-
 PreTokenizer::PreTokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
 }
 PreTokenizer::~PreTokenizer() = default;
@@ -309,6 +305,10 @@ void PreTokenizer::split(std::string_view text, Scratch& scratch,
                          std::vector<std::string_view>& words) const {
   if (text.empty()) return;
   if (is_by_hand()) return split_known(impl_->known, text, words);
+  if (!scratch.regex) {
+    scratch.regex.emplace(kBudgetSeconds +
+                          kBudgetSecondsPerMib * 0x1p-20 * static_cast<double>(scratch.text_bytes));
+  }
   scratch.spans.assign(1, {0, text.size()});
   const size_t middle = impl_->stages_before_prefix;
   impl_->split_text(text, 0, middle, scratch);

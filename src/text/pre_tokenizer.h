@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,10 @@ namespace hadal {
 class PreTokenizer {
  public:
   struct Scratch {
-    void begin(size_t bytes);  // before the first piece of a text of so many bytes
-    RegexScratch regex;
+    // `bytes`: of the whole text whose pieces are split with it; bounds the time that takes.
+    explicit Scratch(size_t bytes) : text_bytes(bytes) {}
+    size_t text_bytes;
+    std::optional<RegexScratch> regex;       // made when first needed
     std::vector<uint8_t> classes;            // of every character
     std::vector<ClassRegex::Match> matches;  // of one piece
     std::vector<ClassRegex::Match> spans, next_spans;

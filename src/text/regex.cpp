@@ -83,20 +83,16 @@ struct RegexScratch::Impl {
   int64_t searches = 0;
 };
 
-RegexScratch::RegexScratch() : impl_(std::make_unique<Impl>()) {
+RegexScratch::RegexScratch(double seconds) : impl_(std::make_unique<Impl>()) {
   impl_->data.reset(pcre2_match_data_create(1, nullptr));
   impl_->context.reset(pcre2_match_context_create(nullptr));
   HADAL_CHECK(impl_->data && impl_->context, kResource, "out of memory for matching");
   pcre2_set_heap_limit(impl_->context.get(), kHeapLimitKib);
-  start_budget(1);
-}
-
-RegexScratch::~RegexScratch() = default;
-
-void RegexScratch::start_budget(double seconds) {
   impl_->seconds = seconds;
   impl_->deadline = cpu_seconds() + seconds;
 }
+
+RegexScratch::~RegexScratch() = default;
 
 void RegexScratch::check_budget(const std::string& where) {
   HADAL_CHECK(cpu_seconds() < impl_->deadline, kResource, where, ": matching took more than the ",

@@ -41,9 +41,8 @@ class ClassRegex {
 // What matching needs besides the pattern: for one thread, reused from call to call.
 class RegexScratch {
  public:
-  // CPU seconds that all matching between two calls of start_budget may take.
-  void start_budget(double seconds);
-  RegexScratch();
+  // `seconds` of CPU time from now on is what all matching with it may take.
+  explicit RegexScratch(double seconds);
   ~RegexScratch();
   RegexScratch(const RegexScratch&) = delete;
   RegexScratch& operator=(const RegexScratch&) = delete;

@@ -174,8 +174,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   } else {
     pieces.push_back({text, -1});
   }
-  PreTokenizer::Scratch scratch;
-  scratch.begin(text.size());
+  PreTokenizer::Scratch scratch(text.size());
   BpeModel::Scratch merging;
   std::vector<std::string_view> words;
   std::vector<int32_t> ids;

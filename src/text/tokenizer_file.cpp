@@ -1,7 +1,6 @@
 #include "text/tokenizer_file.h"
 
 #include <algorithm>
-#include <unordered_map>
 #include <utility>
 
 #include "core/error.h"
@@ -125,10 +124,12 @@ class Reader {
     HADAL_CHECK(tokens <= kMaxTokens, kFormat, name_, ": ", tokens, " tokens, expected at most ",
                 kMaxTokens);
     id_limit_ = tokens + kMaxHoles;
-    id_of_.reserve(static_cast<size_t>(tokens));
-    for (const auto& [text, id] : vocab.items()) {
-      const std::string where = str(at("model.vocab"), "[", shown(text), "]");
-      HADAL_CHECK(!text.empty(), kFormat, where, " is an empty token");
+    id_of_ = StringTable(static_cast<size_t>(tokens));
+    for (const auto& [text, id] : vocab.get_ref<const Json::object_t&>()) {
+      const auto where = [&key = text, this] {
+        return str(at("model.vocab"), "[", shown(key), "]");
+      };
+      HADAL_CHECK(!text.empty(), kFormat, where(), " is an empty token");
       add_id(text, read_id(id, where), where, true);
     }
     next_id_ = static_cast<int64_t>(vocab.size());
@@ -137,69 +138,84 @@ class Reader {
     }
   }
 
-  int32_t read_id(const Json& value, const std::string& where) const {
-    const int64_t id = json_int(value, where);
-    HADAL_CHECK(id >= 0 && id < id_limit_, kFormat, where, " has id ", id, ", expected 0 <= id < ",
-                id_limit_, " (tokens and ", kMaxHoles, ")");
+  // `where` is a function: it makes the text of a message only when there is something to say.
+  template <class Where>
+  int32_t read_id(const Json& value, const Where& where) const {
+    const bool is_plain = value.is_number_integer() && !value.is_number_unsigned();
+    const int64_t id = is_plain ? value.get<int64_t>() : json_int(value, where());
+    HADAL_CHECK(id >= 0 && id < id_limit_, kFormat, where(), " has id ", id,
+                ", expected 0 <= id < ", id_limit_, " (tokens and ", kMaxHoles, ")");
     return static_cast<int32_t>(id);
   }
 
-  void add_id(const std::string& text, int32_t id, const std::string& where, bool is_model) {
+  // `text` is of the JSON tree, which lives as long as id_of_.
+  template <class Where>
+  void add_id(const std::string& text, int32_t id, const Where& where, bool is_model) {
     const auto index = static_cast<size_t>(id);
     if (file_.texts.size() <= index) {
       file_.texts.resize(index + 1);
       file_.is_model.resize(index + 1);
     }
-    HADAL_CHECK(file_.texts[index].empty(), kFormat, where, " has id ", id, ", which is that of ",
+    HADAL_CHECK(file_.texts[index].empty(), kFormat, where(), " has id ", id, ", which is that of ",
                 shown(file_.texts[index]), " too");
     file_.texts[index] = text;
     file_.is_model[index] = is_model ? 1 : 0;
-    id_of_.emplace(text, id);
+    id_of_.insert(text, id);
   }
 
   void read_added(const Json& value, const std::string& where) {
     json_object(value, where);
     AddedToken token;
-    token.content = json_string(member(value, "content", where), where + ".content");
+    const std::string& content = json_string(member(value, "content", where), where + ".content");
+    token.content = content;
     HADAL_CHECK(!token.content.empty(), kFormat, where, ".content is empty");
     HADAL_CHECK(token.content.size() <= AddedTokens::kMaxBytes, kFormat, where, ".content has ",
                 token.content.size(), " bytes, expected at most ", AddedTokens::kMaxBytes);
-    token.id = read_id(member(value, "id", where), where);
+    const auto place = [&] { return where; };
+    token.id = read_id(member(value, "id", where), place);
     token.special = bool_or(value, "special", false, where);
     token.single_word = bool_or(value, "single_word", false, where);
     token.lstrip = bool_or(value, "lstrip", false, where);
     token.rstrip = bool_or(value, "rstrip", false, where);
     token.normalized = bool_or(value, "normalized", !token.special, where);
-    HADAL_CHECK(added_contents_.emplace(token.content, token.id).second, kFormat, where, " (",
+    HADAL_CHECK(added_contents_.insert(content, token.id), kFormat, where, " (",
                 shown(token.content), ") stands in added_tokens twice");
     // Hugging Face gives an added token the id of the vocabulary or else the next free one,
     // whatever the file says; a file that says otherwise would mean two different things.
-    const auto known = id_of_.find(token.content);
-    const int64_t expected = known == id_of_.end() ? next_id_ : known->second;
+    const int32_t known = id_of_.find(content);
+    const int64_t expected = known < 0 ? next_id_ : known;
     HADAL_CHECK(token.id == expected, kFormat, where, " (", shown(token.content), ") has id ",
                 token.id, ", expected ", expected,
-                known == id_of_.end() ? ", the next free id" : " as in model.vocab");
-    if (known == id_of_.end()) add_id(token.content, token.id, where, false);
+                known < 0 ? ", the next free id" : " as in model.vocab");
+    if (known < 0) add_id(content, token.id, place, false);
     next_id_ = std::max<int64_t>(next_id_, int64_t{token.id} + 1);
     file_.added.push_back(std::move(token));
   }
 
   int32_t model_id(std::string_view text) const {
-    const auto found = id_of_.find(std::string(text));
-    if (found == id_of_.end() || file_.is_model[static_cast<size_t>(found->second)] == 0) return -1;
-    return found->second;
+    const int32_t id = id_of_.find(text);
+    return id >= 0 && file_.is_model[static_cast<size_t>(id)] != 0 ? id : -1;
   }
 
   void read_merges(const Json& list) {
     std::vector<std::pair<uint64_t, size_t>> pairs;
+    pairs.reserve(list.size());
+    file_.merges.reserve(list.size());
+    std::string joined;
     for (size_t i = 0; i < list.size(); ++i) {
-      const std::string where = str(at("model.merges"), "[", i, "]");
-      const auto [left, right] = merge_parts(list[i], where);
-      if (left.empty()) continue;
-      BpeModel::Merge merge{};
-      merge.left = merge_token(left, list[i], where);
-      merge.right = merge_token(right, list[i], where);
-      merge.merged = merge_token(left + right, list[i], where);
+      if (is_version_line(list[i])) continue;
+      const auto where = [&] { return str(at("model.merges"), "[", i, "]"); };
+      const auto [left, right] = merge_parts(list[i]);
+      HADAL_CHECK(!left.empty() && !right.empty(), kFormat, where(), " is ", json_brief(list[i]),
+                  ", expected two tokens: \"a b\" or [\"a\", \"b\"]");
+      joined.assign(left).append(right);
+      const auto token = [&, &merge = list[i]](std::string_view text) {
+        const int32_t id = model_id(text);
+        HADAL_CHECK(id >= 0, kFormat, where(), " is ", json_brief(merge), ", but ", shown(text),
+                    " is not in model.vocab");
+        return id;
+      };
+      const BpeModel::Merge merge{token(left), token(right), token(joined)};
       pairs.emplace_back(uint64_t(uint32_t(merge.left)) << 32 | uint32_t(merge.right), i);
       file_.merges.push_back(merge);
     }
@@ -211,33 +227,23 @@ class Reader {
     }
   }
 
-  // "a b" or ["a", "b"]; both empty for a version line of merges.txt.
-  static std::pair<std::string, std::string> merge_parts(const Json& value,
-                                                         const std::string& where) {
-    std::string left;
-    std::string right;
-    if (value.is_array() && value.size() == 2) {
-      left = json_string(value[0], where + "[0]");
-      right = json_string(value[1], where + "[1]");
-    } else if (value.is_string()) {
-      const auto& text = value.get_ref<const std::string&>();
-      if (text.starts_with("#version")) return {};
-      const size_t space = text.find(' ');
-      if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
-        left = text.substr(0, space);
-        right = text.substr(space + 1);
-      }
-    }
-    HADAL_CHECK(!left.empty() && !right.empty(), kFormat, where, " is ", json_brief(value),
-                ", expected two tokens: \"a b\" or [\"a\", \"b\"]");
-    return {std::move(left), std::move(right)};
+  // Such a line opens merges.txt and has come into older files.
+  static bool is_version_line(const Json& value) {
+    return value.is_string() && value.get_ref<const std::string&>().starts_with("#version");
   }
 
-  int32_t merge_token(const std::string& text, const Json& merge, const std::string& where) const {
-    const int32_t id = model_id(text);
-    HADAL_CHECK(id >= 0, kFormat, where, " is ", json_brief(merge), ", but ", shown(text),
-                " is not in model.vocab");
-    return id;
+  // "a b" or ["a", "b"]; empty parts for anything else.
+  static std::pair<std::string_view, std::string_view> merge_parts(const Json& value) {
+    if (value.is_array() && value.size() == 2 && value[0].is_string() && value[1].is_string()) {
+      return {value[0].get_ref<const std::string&>(), value[1].get_ref<const std::string&>()};
+    }
+    if (!value.is_string()) return {};
+    const std::string_view text = value.get_ref<const std::string&>();
+    const size_t space = text.find(' ');
+    if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
+      return {};
+    }
+    return {text.substr(0, space), text.substr(space + 1)};
   }
 
   void read_unknown(const Json& model) {
@@ -283,7 +289,7 @@ class Reader {
                   ", which is not in special_tokens");
       const std::string ids = str(where, ".special_tokens[", shown(id), "].ids");
       for (const Json& token : json_array(member(*found, "ids", ids), ids)) {
-        const int32_t known = read_id(token, ids);
+        const int32_t known = read_id(token, [&] { return ids; });
         HADAL_CHECK(static_cast<size_t>(known) < file_.texts.size() &&
                         !file_.texts[static_cast<size_t>(known)].empty(),
                     kFormat, ids, " has ", known, ", which is the id of no token");
@@ -298,8 +304,7 @@ class Reader {
   TokenizerFile file_;
   int64_t id_limit_ = 0;
   int64_t next_id_ = 0;  // of the next added token
-  std::unordered_map<std::string, int32_t> id_of_;
-  std::unordered_map<std::string, int32_t> added_contents_;
+  StringTable id_of_, added_contents_;
   bool has_template_ = false;
 };
 
