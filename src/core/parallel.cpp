@@ -83,9 +83,11 @@ struct Job {
   }
 };
 
-// The caller and its workers. A job is announced by one atomic word: a running number and how many
-// threads take part. A worker reads job_ only when the word says that it takes part, and then the
-// caller waits for it before the job ends; so job_ is never read when stale.
+// The caller and its workers. `word_` announces a job: its running number and how many threads may
+// take part. `entry_` is the door to it: the job's number, whether it is closed, and how many
+// workers are inside. A worker that finds the job open enters and takes parts; the caller takes
+// parts until none is left, closes the door and waits for those inside. So it never waits for a
+// worker that is still waking up, and job_ is read only inside, where it cannot be stale.
 class Team {
  public:
   explicit Team(int64_t size) : spins_(size <= usable_cpus()) {
@@ -103,38 +105,41 @@ class Team {
 
   int64_t size() const { return static_cast<int64_t>(workers_.size()) + 1; }
 
-  // By one caller at a time. `threads` take part, the caller among them.
+  // By one caller at a time. At most `threads` take part, the caller among them.
   void run(Job& job, int64_t threads) {
     job_ = &job;
-    running_.store(threads - 1, std::memory_order_relaxed);
-    announce(threads);
+    ++number_;
+    entry_.store(number_ << kLowBits);
+    announce(static_cast<uint64_t>(threads));
     inside_job = true;
     job.run();
     inside_job = false;
-    const auto done = [this] { return running_.load() == 0; };
-    if (spins_ && spin_until(done)) return;
+    entry_.fetch_or(kClosed);
+    const auto empty = [this] { return (entry_.load() & kInside) == 0; };
+    if (empty() || (spins_ && spin_until(empty))) return;
     std::unique_lock lock(mutex_);
     caller_parked_.store(true);
-    all_done_.wait(lock, done);
+    all_left_.wait(lock, empty);
     caller_parked_.store(false);
   }
 
  private:
-  static constexpr uint64_t kThreadsMask = 0xffff;
+  static constexpr int kLowBits = 16;
+  static constexpr uint64_t kThreads = 0xffff, kStop = 0xffff;     // of word_
+  static constexpr uint64_t kClosed = 1u << 15, kInside = 0x7fff;  // of entry_
 
-  void announce(int64_t threads) {
+  void announce(uint64_t threads) {
     {
       const std::lock_guard lock(mutex_);
-      const uint64_t number = (word_.load(std::memory_order_relaxed) >> 16) + 1;
-      word_.store(number << 16 | static_cast<uint64_t>(threads), std::memory_order_release);
+      word_.store(number_ << kLowBits | threads, std::memory_order_release);
     }
     // A worker that parks from here on sees the new word under the mutex.
     if (parked_.load() > 0) wake_.notify_all();
   }
 
   void stop() {
-    job_ = nullptr;
-    announce(size());
+    ++number_;
+    announce(kStop);
     for (std::thread& t : workers_) t.join();
   }
 
@@ -149,30 +154,43 @@ class Team {
     return word_.load(std::memory_order_acquire);
   }
 
+  bool enter(uint64_t number) {
+    uint64_t entry = entry_.load();
+    while (entry >> kLowBits == number && (entry & kClosed) == 0) {
+      if (entry_.compare_exchange_weak(entry, entry + 1)) return true;
+    }
+    return false;
+  }
+
+  void leave() {
+    const uint64_t before = entry_.fetch_sub(1);
+    if ((before & (kClosed | kInside)) != (kClosed | 1) || !caller_parked_.load()) return;
+    const std::lock_guard lock(mutex_);
+    all_left_.notify_one();
+  }
+
   void work(int64_t index) {
     this_thread_index = index;
     inside_job = true;
     for (uint64_t word = 0;;) {
       word = next_word(word);
-      if (index >= static_cast<int64_t>(word & kThreadsMask)) continue;
-      if (job_ == nullptr) return;
+      if ((word & kThreads) == kStop) return;
+      if (index >= static_cast<int64_t>(word & kThreads) || !enter(word >> kLowBits)) continue;
       job_->run();
-      if (running_.fetch_sub(1) == 1 && caller_parked_.load()) {
-        const std::lock_guard lock(mutex_);
-        all_done_.notify_one();
-      }
+      leave();
     }
   }
 
   const bool
       spins_;  // not with more threads than CPUs: they would wait for each other's time slice
   Job* job_ = nullptr;
+  uint64_t number_ = 0;  // of the job; the caller's alone
   alignas(64) std::atomic<uint64_t> word_{0};
-  alignas(64) std::atomic<int64_t> running_{0};
+  alignas(64) std::atomic<uint64_t> entry_{kClosed};
   std::atomic<bool> caller_parked_{false};
   std::atomic<int64_t> parked_{0};
   std::mutex mutex_;
-  std::condition_variable wake_, all_done_;
+  std::condition_variable wake_, all_left_;
   std::vector<std::thread> workers_;
 };
 

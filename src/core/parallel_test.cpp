@@ -93,19 +93,15 @@ TEST(ParallelTasks, run_at_the_same_time_under_different_indices) {
 TEST(Parallel, an_exception_arrives_after_all_threads_have_ended) {
   for (int64_t threads : {1, 2, 4}) {
     const ScopedThreads scope(threads);
-    std::atomic<int> running{0}, after{0};
+    std::atomic<int> running{0};
     const auto body = [&](int64_t i) {
       ++running;
       std::this_thread::sleep_for(milliseconds(1));
       --running;
       if (i == 3) throw Error(ErrorKind::kShape, "task 3 failed");
-      ++after;
     };
     EXPECT_ERROR(parallel_tasks(8, body), kShape, "task 3 failed");
     EXPECT_EQ(running, 0);
-    if (threads > 1) {
-      EXPECT_GT(after, 3) << "the others go on";
-    }
     EXPECT_ERROR(parallel_for(100, 1, [](int64_t, int64_t) { throw Error(ErrorKind::kIo, "x"); }),
                  kIo, "x");
     std::atomic<int64_t> sum{0};
