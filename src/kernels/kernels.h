@@ -24,7 +24,7 @@ enum class GemmOp { kNT, kNN, kTN };
 struct Gemm {
   GemmOp op = GemmOp::kNT;
   int64_t m = 0, n = 0, k = 0;
-  GemmOperand a, b;
+  GemmOperand a{}, b{};
   float* c = nullptr;
   int64_t c_stride = 0;
   bool accumulate = false;
