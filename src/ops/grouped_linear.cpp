@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <vector>
+
+#include "core/parallel.h"
+#include "kernels/kernels.h"
+#include "ops/linear.h"
+#include "ops/matrix_product.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kSmallestRead = 128 << 10;  // bytes of weights worth a task of their own
+
+int64_t expert_count(ExpertRows rows) {
+  return static_cast<int64_t>(rows.offsets.size()) - 1;
+}
+int64_t begin_of(ExpertRows rows, int64_t e) {
+  return rows.offsets[static_cast<size_t>(e)];
+}
+int64_t slots_of(ExpertRows rows, int64_t e) {
+  return begin_of(rows, e + 1) - begin_of(rows, e);
+}
+int64_t all_slots(ExpertRows rows) {
+  return rows.offsets.back();
+}
+
+// Also checks that every listed row exists: kernels read what the list says.
+void check_rows(const char* op, In2 x, ExpertRows rows) {
+  HADAL_CHECK(!rows.offsets.empty() && rows.offsets[0] == 0, kShape, op,
+              ": offsets has no entries or does not start at 0");
+  for (int64_t e = 0; e < expert_count(rows); ++e) {
+    HADAL_CHECK(slots_of(rows, e) >= 0, kShape, op, ": offsets fall from ", begin_of(rows, e),
+                " to ", begin_of(rows, e + 1), " at expert ", e);
+  }
+  if (rows.tokens.empty()) {
+    if (all_slots(rows) == 0) return;  // an empty list may have no address
+    HADAL_CHECK(x.dim(0) == all_slots(rows), kShape, op, ": x has ", x.dim(0),
+                " rows, expected one for each of ", all_slots(rows), " slots");
+    return;
+  }
+  HADAL_CHECK(rows.tokens.dim(0) == all_slots(rows), kShape, op, ": tokens has ",
+              rows.tokens.dim(0), " entries, expected ", all_slots(rows), ", one for each slot");
+  for (int64_t s = 0; s < all_slots(rows); ++s) {
+    const int32_t t = rows.tokens.data()[s];
+    HADAL_CHECK(t >= 0 && t < x.dim(0), kShape, op, ": tokens[", s, "] is ", t,
+                ", expected a row of x below ", x.dim(0));
+  }
+}
+
+// All experts of one shape, which is that of w[0]; returns it.
+WeightView check_experts(const char* op, std::span<const WeightView> w, ExpertRows rows) {
+  HADAL_CHECK(!w.empty() && static_cast<int64_t>(w.size()) == expert_count(rows), kShape, op,
+              ": w has ", w.size(), " matrices for ", expert_count(rows), " experts");
+  for (size_t e = 0; e < w.size(); ++e) {
+    check_weight(op, "a matrix of w", w[e]);
+    HADAL_CHECK(w[e].rows == w[0].rows && w[e].cols == w[0].cols, kShape, op, ": w[", e, "] is [",
+                w[e].rows, ", ", w[e].cols, "], expected the shape of w[0], [", w[0].rows, ", ",
+                w[0].cols, "]");
+  }
+  return w[0];
+}
+
+GemmOperand by_slot(In2 m, ExpertRows rows, int64_t e) {
+  return {.data = m.row(begin_of(rows, e)), .stride = m.row_stride()};
+}
+GemmOperand rows_of_x(In2 x, ExpertRows rows, int64_t e) {
+  if (rows.tokens.empty()) return by_slot(x, rows, e);
+  return {.data = x.data(),
+          .stride = x.row_stride(),
+          .bf16 = false,
+          .rows = rows.tokens.data() + begin_of(rows, e)};
+}
+
+}  // namespace
+
+void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
+                    Precision precision) {
+  check_rows("grouped_linear", x, rows);
+  const WeightView shape = check_experts("grouped_linear", w, rows);
+  check_size("grouped_linear", "x", x, x.dim(0), shape.cols);
+  check_size("grouped_linear", "y", y, all_slots(rows), shape.rows);
+
+  static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
+  products.clear();
+  for (int64_t e = 0; e < expert_count(rows); ++e) {
+    if (slots_of(rows, e) == 0) continue;
+    Gemm& g = products.emplace_back().gemm;
+    g = {.op = GemmOp::kNT, .m = slots_of(rows, e), .n = shape.rows, .k = shape.cols};
+    g.a = rows_of_x(x, rows, e);
+    g.b = operand(w[static_cast<size_t>(e)]);
+    g.c = y.row(begin_of(rows, e));
+    g.c_stride = y.row_stride();
+    g.bf16_arithmetic = precision == Precision::kBf16;
+  }
+  run_products(products);
+}
+
+void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 dx,
+                             std::span<const Out2> dw, Precision precision) {
+  const char* op = "grouped_linear_backward";
+  check_rows(op, x, rows);
+  const WeightView shape = check_experts(op, w, rows);
+  check_size(op, "dy", dy, all_slots(rows), shape.rows);
+  check_size(op, "x", x, x.dim(0), shape.cols);
+  if (!dx.empty()) check_size(op, "dx", dx, all_slots(rows), shape.cols);
+  HADAL_CHECK(dw.empty() || dw.size() == w.size(), kShape, op, ": dw has ", dw.size(),
+              " matrices for ", w.size(), " experts");
+  for (const Out2& one : dw) check_size(op, "a matrix of dw", one, shape.rows, shape.cols);
+
+  static thread_local std::vector<Product> products;
+  products.clear();
+  const auto add = [&](GemmOp kind, int64_t m, int64_t k, GemmOperand a, GemmOperand b, float* c,
+                       int64_t c_stride) {
+    Gemm& g = products.emplace_back().gemm;
+    g = {.op = kind, .m = m, .n = shape.cols, .k = k, .a = a, .b = b};
+    g.c = c;
+    g.c_stride = c_stride;
+    g.accumulate = true;
+    g.bf16_arithmetic = precision == Precision::kBf16;
+  };
+  for (int64_t e = 0; e < expert_count(rows); ++e) {
+    const int64_t slots = slots_of(rows, e);
+    const auto i = static_cast<size_t>(e);
+    if (slots == 0) continue;
+    const GemmOperand d = by_slot(dy, rows, e);
+    if (!dx.empty()) {
+      add(GemmOp::kNN, slots, shape.rows, d, operand(w[i]), dx.row(begin_of(rows, e)),
+          dx.row_stride());
+    }
+    if (!dw.empty()) {
+      add(GemmOp::kTN, shape.rows, slots, d, rows_of_x(x, rows, e), dw[i].data(),
+          dw[i].row_stride());
+    }
+  }
+  run_products(products);
+}
+
+void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y) {
+  const char* op = "grouped_linear_decode";
+  check_rows(op, x, rows);
+  const WeightView shape = check_experts(op, w, rows);
+  check_size(op, "x", x, x.dim(0), shape.cols);
+  check_size(op, "y", y, all_slots(rows), shape.rows);
+
+  struct Part {
+    int64_t expert, begin, end;  // rows of w
+  };
+  static thread_local std::vector<Part> parts;
+  static thread_local std::vector<float> gathered;
+  parts.clear();
+  int64_t experts = 0;
+  for (int64_t e = 0; e < expert_count(rows); ++e) experts += slots_of(rows, e) > 0 ? 1 : 0;
+  if (experts == 0 || shape.rows == 0) return;
+  // Long ranges, for memory likes them; some more than threads, for threads lose time.
+  const int64_t row_bytes = std::max<int64_t>(1, shape.cols * dtype_size(shape.dtype));
+  const int64_t wanted = num_threads() == 1 ? 1 : (4 * num_threads() + experts - 1) / experts;
+  const int64_t range =
+      std::max({(shape.rows + wanted - 1) / wanted, kSmallestRead / row_bytes, int64_t{1}});
+  for (int64_t e = 0; e < expert_count(rows); ++e) {
+    for (int64_t i = 0; slots_of(rows, e) > 0 && i < shape.rows; i += range) {
+      parts.push_back({e, i, std::min(i + range, shape.rows)});
+    }
+  }
+  // Kernels take rows of x that follow each other.
+  In2 slots = x;
+  if (!rows.tokens.empty()) {
+    const int64_t k = shape.cols;
+    gathered.resize(static_cast<size_t>(std::max<int64_t>(1, all_slots(rows) * k)));
+    for (int64_t s = 0; s < all_slots(rows); ++s) {
+      std::copy_n(x.row(rows.tokens.data()[s]), k, gathered.data() + s * k);
+    }
+    slots = {gathered.data(), {all_slots(rows), k}};
+  }
+  const Kernels& kernel = kernels();
+  const std::vector<Part>& all = parts;  // the caller's, not each worker's
+  parallel_tasks(static_cast<int64_t>(all.size()), [&](int64_t i) {
+    const Part& p = all[static_cast<size_t>(i)];
+    const WeightView part = w[static_cast<size_t>(p.expert)].row_range(p.begin, p.end);
+    const int64_t first = begin_of(rows, p.expert);
+    kernel.gemv(part.data, part.dtype == DType::kBF16, part.row_stride, part.rows, part.cols,
+                slots.row(first), slots.row_stride(), slots_of(rows, p.expert),
+                y.row(first) + p.begin, y.row_stride(), false);
+  });
+}
+
+}  // namespace hadal

@@ -1,0 +1,87 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/parallel.h"
+#include "kernels/kernels.h"
+#include "ops/matrix_product.h"
+#include "ops/rows.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
+
+void check_forward(const char* op, In2 x, WeightView w, In1 bias, Out2 y) {
+  check_weight(op, "w", w);
+  check_size(op, "x", x, x.dim(0), w.cols);
+  check_size(op, "y", y, x.dim(0), w.rows);
+  if (!bias.empty()) check_length(op, "bias", bias, w.rows, "row of w");
+}
+
+void add_column_sums(In2 dy, Out1 sums) {
+  const Kernels& kernel = kernels();
+  add_row_sums(dy.dim(0), std::array{sums}, [&](int64_t begin, int64_t end, const auto& partial) {
+    for (int64_t t = begin; t < end; ++t) kernel.add_row(dy.row(t), partial[0], dy.dim(1));
+  });
+}
+
+}  // namespace
+
+void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision) {
+  check_forward("linear", x, w, bias, y);
+  Product product{.gemm = {.op = GemmOp::kNT, .m = x.dim(0), .n = w.rows, .k = w.cols}};
+  product.gemm.a = operand(x);
+  product.gemm.b = operand(w);
+  product.gemm.c = y.data();
+  product.gemm.c_stride = y.row_stride();
+  product.gemm.bf16_arithmetic = precision == Precision::kBf16;
+  product.bias = bias.data();
+  run_products({&product, 1});
+}
+
+void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
+                     Precision precision) {
+  check_weight("linear_backward", "w", w);
+  check_size("linear_backward", "dy", dy, dy.dim(0), w.rows);
+  if (!dx.empty()) check_size("linear_backward", "dx", dx, dy.dim(0), w.cols);
+  if (!dw.empty()) {
+    check_size("linear_backward", "x", x, dy.dim(0), w.cols);
+    check_size("linear_backward", "dw", dw, w.rows, w.cols);
+  }
+  if (!dbias.empty()) check_length("linear_backward", "dbias", dbias, w.rows, "row of w");
+
+  std::array<Product, 2> products;
+  size_t count = 0;
+  const auto add = [&](GemmOp op, int64_t m, int64_t k, GemmOperand b, Out2 c) {
+    Gemm& g = products[count++].gemm;
+    g = {.op = op, .m = m, .n = w.cols, .k = k, .a = operand(dy), .b = b};
+    g.c = c.data();
+    g.c_stride = c.row_stride();
+    g.accumulate = true;
+    g.bf16_arithmetic = precision == Precision::kBf16;
+  };
+  if (!dx.empty()) add(GemmOp::kNN, dy.dim(0), w.rows, operand(w), dx);
+  if (!dw.empty()) add(GemmOp::kTN, w.rows, dy.dim(0), operand(x), dw);
+  run_products({products.data(), count});
+  if (!dbias.empty()) add_column_sums(dy, dbias);
+}
+
+void linear_decode(In2 x, WeightView w, In1 bias, Out2 y) {
+  check_forward("linear_decode", x, w, bias, y);
+  if (x.dim(0) == 0) return;
+  const Kernels& kernel = kernels();
+  const int64_t row_bytes = std::max<int64_t>(1, w.cols * dtype_size(w.dtype));
+  parallel_for(
+      w.rows, std::max<int64_t>(1, kSmallestRead / row_bytes), [&](int64_t begin, int64_t end) {
+        const WeightView part = w.row_range(begin, end);
+        kernel.gemv(part.data, w.dtype == DType::kBF16, w.row_stride, part.rows, w.cols, x.data(),
+                    x.row_stride(), x.dim(0), y.data() + begin, y.row_stride(), false);
+        for (int64_t t = 0; !bias.empty() && t < x.dim(0); ++t) {
+          kernel.add_row(bias.data() + begin, y.row(t) + begin, end - begin);
+        }
+      });
+}
+
+}  // namespace hadal
