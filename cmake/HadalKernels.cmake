@@ -8,15 +8,10 @@
 #                                       plain C++, for machines that cannot run the real one
 # Their inline functions must not become the program's only copy, hence the check for weak symbols.
 
-# -O3 for families only; under sanitizers -O2 keeps the whole suite quick. Emulated ones, loops over
-# lanes unrolled a hundredfold, would take minutes to compile that way.
-if(HADAL_SANITIZE)
-  set(family_optimisation -O2)
-  set(emulated_optimisation -O1)
-else()
-  set(family_optimisation $<$<CONFIG:Release>:-O3>)
-  set(emulated_optimisation $<$<CONFIG:Release>:-O2>)
-endif()
+# -O3 in a release, for families only. Emulated ones, loops over lanes unrolled a hundredfold, would
+# take minutes to compile that way; so would all of them under sanitizers, which keep their -O1.
+set(family_optimisation $<$<CONFIG:Release>:-O3>)
+set(emulated_optimisation $<$<CONFIG:Release>:-O2>)
 
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/isa*.cpp)
 
