@@ -1,0 +1,274 @@
+#include "train/checkpoint.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <system_error>
+
+#include "core/hash.h"
+#include "core/json.h"
+#include "io/checkpoint.h"
+#include "model/weights.h"
+
+namespace hadal {
+namespace {
+
+constexpr std::string_view kManifest = "manifest.json";
+constexpr std::string_view kFormat = "hadal-checkpoint-1";
+constexpr int64_t kMaxJsonBytes = 16 << 20;
+constexpr int64_t kMaxTokenizerBytes = 256 << 20;
+
+[[noreturn]] void fail(std::string_view what, const fs::path& path, int reason) {
+  throw Error(ErrorKind::kIo, str("cannot ", what, " ", path.string(), ": ",
+                                  std::generic_category().message(reason)));
+}
+
+void sync_folder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail("open folder", folder, errno);
+  const int result = ::fsync(fd);
+  const int reason = errno;
+  ::close(fd);
+  if (result != 0 && reason != EINVAL) fail("sync folder", folder, reason);
+}
+
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) fail("remove", folder, error.value());
+}
+
+std::span<const std::byte> bytes_of(In1 numbers) {
+  return std::as_bytes(std::span(numbers.data(), static_cast<size_t>(numbers.size())));
+}
+
+void write_json(const fs::path& path, const OrderedJson& json) {
+  write_file_atomically(path, json.dump(2) + "\n");
+}
+
+Json read_json(const fs::path& path) {
+  return parse_json(read_file(path, kMaxJsonBytes), path.string());
+}
+
+// Small and sensitive tensors stay FP32 in every folder that we write.
+DType stored_as(const Param& p, DType dtype) {
+  const bool matrix = p.group == ParamGroup::kMatrix || p.group == ParamGroup::kEmbedding ||
+                      p.group == ParamGroup::kHead || p.group == ParamGroup::kRouter;
+  const bool vector = p.group == ParamGroup::kNorm || p.group == ParamGroup::kBias;
+  return matrix || vector ? dtype : DType::kF32;
+}
+
+void write_weights(const Transformer& model, const fs::path& folder, DType dtype) {
+  std::vector<TensorSpec> specs;
+  for (const Param& p : model.params().all()) {
+    HADAL_CHECK(p.dtype == DType::kF32 && p.value != nullptr, kInternal, "parameter ", p.name,
+                " has no FP32 value to save");
+    specs.push_back({p.name, stored_as(p, dtype), p.shape});
+  }
+  CheckpointWriter writer(folder, specs);
+  for (const Param& p : model.params().all()) {
+    write_weight(writer, p.name, {p.vec().data(), static_cast<size_t>(p.size())});
+  }
+  writer.finish();
+  ModelConfig config = model.config();
+  config.dtype = dtype;
+  config.weight_block_size.clear();
+  write_json(folder / "config.json", config_json(config));
+  write_json(folder / "generation_config.json", generation_config_json(config));
+}
+
+void write_moments(Trainer& trainer, const fs::path& path) {
+  std::vector<TensorSpec> specs;
+  const auto& params = trainer.model().params().all();
+  for (const Param& p : params) {
+    if (p.gradient == nullptr) continue;
+    specs.push_back({"first." + p.name, DType::kF32, p.shape});
+    specs.push_back({"second." + p.name, DType::kF32, p.shape});
+  }
+  SafetensorsWriter writer(path, specs);
+  for (const Param& p : params) {
+    if (p.gradient == nullptr) continue;
+    writer.write("first." + p.name, bytes_of(trainer.optimizer().first_moment(p)));
+    writer.write("second." + p.name, bytes_of(trainer.optimizer().second_moment(p)));
+  }
+  writer.finish();
+}
+
+void read_moment(const SafetensorsFile& file, const std::string& name, Out1 out) {
+  const TensorInfo* info = file.find(name);
+  HADAL_CHECK(info != nullptr && info->dtype == DType::kF32 && info->size() == out.size(), kFormat,
+              file.path().string(), ": tensor \"", name, "\" is missing, or not ", out.size(),
+              " numbers of F32");
+  file.read(*info, 0,
+            std::as_writable_bytes(std::span(out.data(), static_cast<size_t>(out.size()))));
+}
+
+OrderedJson state_json(Trainer& trainer) {
+  const Trainer::State& s = trainer.state();
+  return {{"step", s.step},
+          {"row", s.row},
+          {"tokens", s.tokens},
+          {"not_applied", s.not_applied},
+          {"updates", trainer.optimizer().updates()}};
+}
+
+// Lists every file with size and hash; written last, so a set that has one was written whole.
+void write_manifest(const fs::path& folder, int64_t step) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  OrderedJson list = OrderedJson::array();
+  for (const fs::path& file : files) {
+    list.push_back({{"name", file.filename().string()},
+                    {"size", InputFile(file).size()},
+                    {"xxh64", hex64(hash_file(file))}});
+  }
+  write_json(folder / kManifest, {{"format", kFormat}, {"step", step}, {"files", list}});
+}
+
+// Why the set is not whole; empty when it is.
+std::string damage(const fs::path& folder, bool hashes) {
+  try {
+    const std::string where = (folder / kManifest).string();
+    const Json manifest = json_object(read_json(folder / kManifest), where);
+    if (manifest.value("format", "") != kFormat) return "its manifest is of another format";
+    for (const Json& file : json_array(manifest.at("files"), where)) {
+      const std::string name = json_string(file.at("name"), where);
+      if (name.find('/') != std::string::npos) return "its manifest names " + name;
+      if (InputFile(folder / name).size() != json_int(file.at("size"), where)) {
+        return name + " has another size";
+      }
+      if (hashes && hex64(hash_file(folder / name)) != json_string(file.at("xxh64"), where)) {
+        return name + " has another hash: the file is damaged";
+      }
+    }
+  } catch (const Error& e) {
+    return e.what();
+  } catch (const Json::exception&) {
+    return "its manifest lacks a key";
+  }
+  return {};
+}
+
+// Steps of RUN/checkpoints/step-N, highest first.
+std::vector<int64_t> steps_of(const fs::path& run) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("step-")) continue;
+    int64_t step = 0;
+    const char* end = name.data() + name.size();
+    const auto parsed = std::from_chars(name.data() + 5, end, step);
+    if (parsed.ec == std::errc() && parsed.ptr == end) steps.push_back(step);
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
+}
+
+fs::path folder_of(const fs::path& run, int64_t step) {
+  return run / "checkpoints" / str("step-", step);
+}
+
+void remove_old(const fs::path& run, int64_t keep, int64_t just_written) {
+  int64_t kept = 0;
+  for (const int64_t step : steps_of(run)) {
+    if (step == just_written || ++kept < keep) continue;
+    remove_folder(folder_of(run, step));
+  }
+}
+
+}  // namespace
+
+void copy_tokenizer(const fs::path& tokenizer, const fs::path& folder) {
+  const bool is_folder = fs::is_directory(tokenizer);
+  const fs::path home = is_folder ? tokenizer : tokenizer.parent_path();
+  const auto copy = [&](const fs::path& from, const char* name) {
+    write_file_atomically(folder / name, read_file(from, kMaxTokenizerBytes));
+  };
+  copy(is_folder ? tokenizer / "tokenizer.json" : tokenizer, "tokenizer.json");
+  for (const char* name : {"tokenizer_config.json", "chat_template.jinja"}) {
+    if (fs::exists(home / name)) copy(home / name, name);
+  }
+}
+
+void export_model(const Transformer& model, const fs::path& folder, DType dtype,
+                  const fs::path& tokenizer) {
+  make_folder(folder);
+  write_weights(model, folder, dtype);
+  if (!tokenizer.empty()) copy_tokenizer(tokenizer, folder);
+}
+
+fs::path save_checkpoint(Trainer& trainer, const fs::path& run, const fs::path& tokenizer) {
+  const int64_t step = trainer.state().step;
+  const fs::path final = folder_of(run, step);
+  const fs::path temporary = str(final.string(), ".tmp-", ::getpid());
+  make_folder(temporary);
+  export_model(trainer.model(), temporary, DType::kF32, tokenizer);
+  write_moments(trainer, temporary / "optimizer.safetensors");
+  write_json(temporary / "recipe.json", recipe_json(trainer.recipe()));
+  write_json(temporary / "state.json", state_json(trainer));
+  write_manifest(temporary, step);
+  sync_folder(temporary);
+  if (fs::exists(final)) remove_folder(final);
+  if (::rename(temporary.c_str(), final.c_str()) != 0) fail("rename", temporary, errno);
+  sync_folder(final.parent_path());
+  remove_old(run, trainer.recipe().run.keep, step);
+  return final;
+}
+
+void load_checkpoint(Trainer& trainer, const fs::path& checkpoint) {
+  const std::string wrong = damage(checkpoint, true);
+  HADAL_CHECK(wrong.empty(), kFormat, "checkpoint ", checkpoint.string(), ": ", wrong);
+  const std::string obstacle =
+      resume_obstacle(trainer.recipe(), read_json(checkpoint / "recipe.json"));
+  HADAL_CHECK(obstacle.empty(), kUsage, "checkpoint ", checkpoint.string(),
+              " was made with another ", obstacle, ", which may not change when a run goes on");
+
+  const Checkpoint weights = Checkpoint::open(checkpoint);
+  const SafetensorsFile moments(checkpoint / "optimizer.safetensors");
+  for (Param& p : trainer.model().params().all()) {
+    const Out1 value = p.vec_mut();
+    read_weight(weights, p.name, p.shape,
+                std::span<float>(value.data(), static_cast<size_t>(value.size())));
+    if (p.gradient == nullptr) continue;
+    read_moment(moments, "first." + p.name, trainer.optimizer().first_moment(p));
+    read_moment(moments, "second." + p.name, trainer.optimizer().second_moment(p));
+  }
+  const fs::path state_path = checkpoint / "state.json";
+  const Json state = read_json(state_path);
+  const auto number = [&](const char* key) {
+    const auto found = json_object(state, state_path.string()).find(key);
+    HADAL_CHECK(found != state.end(), kFormat, state_path.string(), " has no key ", key);
+    return json_int(*found, str(state_path.string(), ": ", key));
+  };
+  trainer.set_state({number("step"), number("row"), number("tokens"), number("not_applied")});
+  trainer.optimizer().set_updates(number("updates"));
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run,
+                                          std::vector<std::string>& passed_over) {
+  for (const int64_t step : steps_of(run)) {
+    const fs::path folder = folder_of(run, step);
+    const std::string wrong = damage(folder, false);
+    if (wrong.empty()) return folder;
+    passed_over.push_back(str(folder.string(), " is passed over: ", wrong));
+  }
+  return std::nullopt;
+}
+
+fs::path checkpoint_of_step(const fs::path& run, int64_t step) {
+  std::string there;
+  for (const int64_t s : steps_of(run)) {
+    if (s == step) return folder_of(run, step);
+    there += str(there.empty() ? "" : ", ", s);
+  }
+  throw Error(ErrorKind::kUsage, str(run.string(), " has no checkpoint of step ", step, "; there ",
+                                     there.empty() ? "are none" : "are: " + there));
+}
+
+}  // namespace hadal

@@ -1,0 +1,88 @@
+// The one list of what a recipe may say, apart from [model], whose keys are config.json's.
+#include <limits>
+
+#include "train/recipe.h"
+
+namespace hadal {
+namespace {
+
+using R = TrainRecipe;
+using Int = int64_t&;
+using Real = double&;
+using Text = std::string&;
+using Texts = std::vector<std::string>&;
+
+constexpr double kMany = 1e12;
+
+}  // namespace
+
+std::span<const RecipeKey> recipe_keys() {
+  static const RecipeKey kKeys[] = {
+      {"run.steps", [](R& r) -> Int { return r.run.steps; }, 1, kMany, "",
+       "optimizer steps of the whole run", true},
+      {"run.seed", [](R& r) -> Int { return r.run.seed; }, 0, kMany, "",
+       "of the first weights, of the order of the data and of what is held out"},
+      {"run.out", [](R& r) -> Text { return r.run.out; }, 0, 0, "",
+       "folder of the run: checkpoints/, model/, log.jsonl", true},
+      {"run.checkpoint_every", [](R& r) -> Int { return r.run.checkpoint_every; }, 0, kMany, "",
+       "steps between checkpoints; 0: only the last", true},
+      {"run.keep", [](R& r) -> Int { return r.run.keep; }, 1, kMany, "",
+       "checkpoints that stay; older ones are removed", true},
+      {"run.eval_every", [](R& r) -> Int { return r.run.eval_every; }, 0, kMany, "",
+       "steps between evaluations on held-out text; 0: only before and after", true},
+      {"run.threads", [](R& r) -> Int { return r.run.threads; }, 0, 1024, "",
+       "0: as many as there are CPUs; the result does not depend on it", true},
+      {"run.precision", [](R& r) -> Text { return r.run.precision; }, 0, 0, "fp32, bf16",
+       "of the Linears' products; bf16 rounds operands and sums in FP32; weights stay FP32"},
+      {"data.train", [](R& r) -> Texts { return r.data.train; }, 0, 0, "",
+       "files: .txt, .jsonl ({\"text\": ...} a line), .zst of them; * and ? in names"},
+      {"data.valid", [](R& r) -> Texts { return r.data.valid; }, 0, 0, "",
+       "the same, held out: never trained on"},
+      {"data.valid_share", [](R& r) -> Real { return r.data.valid_share; }, 0, 0.5, "",
+       "without data.valid: this share of the training documents is held out"},
+      {"data.tokenizer", [](R& r) -> Text { return r.data.tokenizer; }, 0, 0, "",
+       "a tokenizer.json, or the folder of one"},
+      {"data.sequence_length", [](R& r) -> Int { return r.data.sequence_length; }, 1, 1 << 20, "",
+       "tokens of a row"},
+      {"data.eval_sequences", [](R& r) -> Int { return r.data.eval_sequences; }, 0, kMany, "",
+       "rows an evaluation reads; 0: all there are", true},
+      {"batch.sequences", [](R& r) -> Int { return r.batch.sequences; }, 1, 1 << 20, "",
+       "rows of a step"},
+      {"batch.micro", [](R& r) -> Int { return r.batch.micro; }, 0, 1 << 20, "",
+       "rows of one pass, fewer need less memory; 0: all of a step"},
+      {"optim.schedule", [](R& r) -> Text { return r.optim.schedule; }, 0, 0,
+       "constant, cosine, wsd", "wsd: warm-up, stable, decay"},
+      {"optim.lr", [](R& r) -> Real { return r.optim.lr; }, 0, 10, "", "the peak learning rate"},
+      {"optim.min_lr", [](R& r) -> Real { return r.optim.min_lr; }, 0, 10, "",
+       "where cosine and wsd end"},
+      {"optim.warmup_steps", [](R& r) -> Int { return r.optim.warmup_steps; }, 0, kMany, "",
+       "steps of linear warm-up"},
+      {"optim.decay_share", [](R& r) -> Real { return r.optim.decay_share; }, 0, 1, "",
+       "wsd: the last share of the steps, a cosine down to min_lr"},
+      {"optim.beta1", [](R& r) -> Real { return r.optim.beta1; }, 0, 0.99999, "",
+       "AdamW's memory of the gradient"},
+      {"optim.beta2", [](R& r) -> Real { return r.optim.beta2; }, 0, 0.9999999, "",
+       "AdamW's memory of its square"},
+      {"optim.eps", [](R& r) -> Real { return r.optim.eps; }, 1e-20, 1, "",
+       "added to AdamW's denominator"},
+      {"optim.weight_decay", [](R& r) -> Real { return r.optim.weight_decay; }, 0, 10, "",
+       "decoupled, of the Linears' matrices"},
+      {"optim.clip", [](R& r) -> Real { return r.optim.clip; }, 0, 1e9, "",
+       "largest L2 norm of the whole gradient; 0: none"},
+      {"optim.init_std", [](R& r) -> Real { return r.optim.init_std; }, 1e-6, 1, "",
+       "standard deviation of the first weights"},
+      {"balance.gamma", [](R& r) -> Real { return r.balance.gamma; }, 0, 1, "",
+       "speed of the router biases (V3 report, 2.1.2)"},
+      {"balance.freeze_share", [](R& r) -> Real { return r.balance.freeze_share; }, 0, 1, "",
+       "the biases rest in this last share of the steps"},
+      {"balance.sequence_alpha", [](R& r) -> Real { return r.balance.sequence_alpha; }, 0, 10, "",
+       "weight of the sequence-wise balance loss"},
+      {"balance.batch_alpha", [](R& r) -> Real { return r.balance.batch_alpha; }, 0, 10, "",
+       "weight of the classic auxiliary loss, over each micro-batch"},
+      {"mtp.lambda", [](R& r) -> Real { return r.mtp.lambda; }, 0, 10, "",
+       "weight of the multi-token prediction loss (V3 report, 2.2)"},
+  };
+  return kKeys;
+}
+
+}  // namespace hadal

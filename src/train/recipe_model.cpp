@@ -1,0 +1,86 @@
+// From a recipe's [model] table to a ModelConfig.
+#include "model/config_fields.h"
+#include "train/recipe.h"
+
+namespace hadal {
+namespace {
+
+// A released model's sizes are no sensible default for a model to be trained.
+constexpr std::string_view kSizes =
+    "hidden_size, num_hidden_layers, num_attention_heads, intermediate_size";
+constexpr std::string_view kMlaSizes =
+    "q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim";
+constexpr std::string_view kMoeSizes =
+    "n_routed_experts, n_shared_experts, num_experts_per_tok, moe_intermediate_size, "
+    "first_k_dense_replace";
+
+void require(const Json& model, std::string_view keys) {
+  while (!keys.empty()) {
+    const size_t comma = keys.find(", ");
+    const std::string key(keys.substr(0, comma));
+    HADAL_CHECK(model.contains(key), kUsage, "the recipe's model.", key,
+                " is missing: sizes have no defaults");
+    keys = comma == std::string_view::npos ? std::string_view() : keys.substr(comma + 2);
+  }
+}
+
+// TOML has no null: where 0 stands for it inside, 0 stands for it in a recipe.
+void restore_nulls(Json& model) {
+  for (const ConfigField& field : config_fields()) {
+    const auto found = model.find(field.name);
+    if (found == model.end() || !field.null_means || !found->is_number_integer()) continue;
+    if (*found == *field.null_means && *found == 0) *found = nullptr;
+  }
+}
+
+void fill(Json& model, const std::string& key, const std::optional<int64_t>& value) {
+  if (value && !model.contains(key)) model[key] = *value;
+}
+
+}  // namespace
+
+ModelConfig recipe_model(const TrainRecipe& recipe, const TokenizerFacts& tokenizer) {
+  Json model = Json::object();
+  std::string where = "the recipe's [model]";
+  const auto config = recipe.model.find("config");
+  if (config != recipe.model.end()) {
+    HADAL_CHECK(config->is_string(), kUsage, "the recipe's model.config is ", json_brief(*config),
+                ", expected the path of a config.json");
+    where = config->get<std::string>();
+    model = parse_json(read_file(where, 1 << 24), where);
+  }
+  for (const auto& [key, value] : recipe.model.items()) {
+    if (key != "config") model[key] = value;
+  }
+  if (!model.contains("architectures") && !model.contains("model_type")) {
+    model["architectures"] = Json::array({"DeepseekV3ForCausalLM"});
+  }
+  if (config == recipe.model.end()) {
+    require(model, kSizes);
+    const std::string architecture = model["architectures"].dump();
+    const bool deepseek = architecture.find("Deepseek") != std::string::npos;
+    if (deepseek || model.value("hadal_attention", "") == "mla") require(model, kMlaSizes);
+    if (deepseek) require(model, "n_routed_experts");
+    if (model.value("n_routed_experts", 0) != 0) require(model, kMoeSizes);
+  }
+  restore_nulls(model);
+  if (tokenizer.vocab_size > 0) fill(model, "vocab_size", tokenizer.vocab_size);
+  fill(model, "bos_token_id", tokenizer.bos);
+  fill(model, "eos_token_id", tokenizer.eos);
+  fill(model, "pad_token_id", tokenizer.pad);
+  fill(model, "max_position_embeddings", recipe.data.sequence_length);
+  fill(model, "num_key_value_heads", model.value("num_attention_heads", int64_t{0}));
+  HADAL_CHECK(
+      model.contains("vocab_size"), kUsage,
+      "the recipe's model.vocab_size is missing, and there is no tokenizer to take it from");
+  ConfigWarnings warnings;  // unknown keys were refused; weights are ours, not a file's
+  ModelConfig result = parse_config(model, where, warnings);
+  HADAL_CHECK(result.vocab_size >= tokenizer.vocab_size, kUsage, "model.vocab_size is ",
+              result.vocab_size, ", the tokenizer has ", tokenizer.vocab_size, " ids");
+  HADAL_CHECK(result.max_position_embeddings >= recipe.data.sequence_length, kUsage,
+              "model.max_position_embeddings is ", result.max_position_embeddings,
+              ", data.sequence_length ", recipe.data.sequence_length);
+  return result;
+}
+
+}  // namespace hadal
