@@ -1,0 +1,115 @@
+#include "text/corpus.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+namespace hadal {
+namespace {
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> words;
+  for (std::string word; in >> word;) words.push_back(word);
+  return words;
+}
+
+TEST(corpus, is_a_function_of_seed_and_number) {
+  EXPECT_EQ(make_story(1, 5).text, make_story(1, 5).text);
+  EXPECT_NE(make_story(1, 5).text, make_story(2, 5).text);
+  std::set<std::string> seen;
+  for (uint64_t i = 0; i < 5000; ++i) seen.insert(make_story(1, i).text);
+  EXPECT_EQ(seen.size(), 5000u) << "a story stands twice in the book";
+}
+
+TEST(corpus, every_answer_stands_where_it_is_said_to_and_follows_from_the_story) {
+  for (uint64_t i = 0; i < 2000; ++i) {
+    const Story story = make_story(3, i);
+    ASSERT_GE(story.questions.size(), 4u);
+    for (const Question& q : story.questions) {
+      ASSERT_EQ(story.text.substr(q.answer_at, q.answer.size() + 2), " " + q.answer + ".");
+      const std::string before = story.text.substr(0, q.answer_at);
+      EXPECT_NE(before.find(" " + q.answer + "."), std::string::npos)
+          << "the answer \"" << q.answer << "\" was never told in: " << story.text;
+    }
+  }
+}
+
+// Reads the sentences before a place question and follows the person, as a careful reader would.
+TEST(corpus, places_are_consistent_with_moves) {
+  int moved = 0;
+  for (uint64_t i = 0; i < 500; ++i) {
+    const Story story = make_story(4, i);
+    for (const Question& q : story.questions) {
+      const auto words = words_of(story.text.substr(0, q.answer_at));
+      const size_t n = words.size();
+      if (q.hops != 1 || words[n - 2] != "in") continue;
+      const std::string& name = words[n - 4];
+      std::string place;
+      bool went = false;
+      for (size_t w = 0; w + 4 < n - 4; ++w) {
+        if (words[w] != name) continue;
+        if (words[w + 1] == "is") place = words[w + 4];
+        if (words[w + 1] == "goes") place = words[w + 4], went = true;
+      }
+      EXPECT_EQ(place, q.answer + ".") << story.text;
+      moved += went ? 1 : 0;
+    }
+  }
+  EXPECT_GT(moved, 30) << "nobody ever moves";
+}
+
+TEST(corpus, one_animal_sleeps_and_two_sleep) {
+  int seen = 0;
+  for (uint64_t i = 0; i < 500; ++i) {
+    const auto words = words_of(make_story(5, i).text);
+    for (size_t w = 2; w + 2 < words.size(); ++w) {
+      if (words[w + 1] != "and" || words[w + 3] != "happy.") continue;
+      const bool one = words[w - 2] == "One";
+      EXPECT_EQ(words[w].back() == 's', one)
+          << words[w - 2] << " " << words[w - 1] << " " << words[w];
+      EXPECT_EQ(words[w + 2], one ? "looks" : "look");
+      ++seen;
+    }
+  }
+  EXPECT_GT(seen, 200);
+}
+
+// The text must be worth a model that reads: the two words before an answer are not enough.
+TEST(corpus, a_trigram_model_answers_under_half) {
+  std::map<std::pair<std::string, std::string>, std::map<std::string, int>> counts;
+  for (uint64_t i = 0; i < 20000; ++i) {
+    const auto words = words_of(make_story(6, i).text);
+    for (size_t w = 2; w < words.size(); ++w) ++counts[{words[w - 2], words[w - 1]}][words[w]];
+  }
+  int right = 0, asked = 0;
+  for (uint64_t i = 20000; i < 21000; ++i) {
+    const Story story = make_story(6, i);
+    for (const Question& q : story.questions) {
+      const auto words = words_of(story.text.substr(0, q.answer_at));
+      const auto& next = counts[{words[words.size() - 2], words.back()}];
+      std::string best;
+      int most = 0;
+      for (const auto& [word, count] : next) {
+        if (count > most) most = count, best = word;
+      }
+      ++asked;
+      right += best == q.answer + "." ? 1 : 0;
+    }
+  }
+  EXPECT_LT(right, asked / 2);
+  EXPECT_GT(asked, 4000);
+}
+
+TEST(corpus, says_how_much_it_decided) {
+  const Corpus corpus = make_corpus(7, 100, 50);
+  EXPECT_EQ(corpus.stories.size(), 50u);
+  EXPECT_EQ(corpus.stories[3].text, make_story(7, 103).text);
+  EXPECT_GT(corpus.bits_per_byte(), 0.05);
+  EXPECT_LT(corpus.bits_per_byte(), 1.0);
+}
+
+}  // namespace
+}  // namespace hadal
