@@ -66,11 +66,6 @@ double llama3_frequency(const RopeParams& p, double frequency) {
   return (1 - smooth) * frequency / p.factor + smooth * frequency;
 }
 
-// Which group's angles turn head h.
-int64_t group_of(const RopeLayout& layout, const RopeTable& table, int64_t h) {
-  return layout.one_group >= 0 ? layout.one_group : h * table.groups() / layout.heads;
-}
-
 void check_rope(const char* op, Out2 x, Ids positions, const RopeTable& table,
                 const RopeLayout& layout) {
   check_length(op, "positions", positions, x.dim(0), "row of x");
@@ -107,10 +102,10 @@ void turn(Out2 x, Ids positions, const RopeTable& table, const RopeLayout& layou
     for (int64_t t = begin; t < end; ++t) {
       const int64_t position = positions.data()[t];
       for (int64_t run = 0; run < runs; ++run) {
-        const int64_t head = run * heads;
-        const int64_t group = group_of(layout, table, head);
-        kernel(x.row(t) + layout.first + head * layout.head_stride, table.cos(group, position),
-               table.sin(group, position), direction, table.dim() / 2, heads, layout.head_stride);
+        const int64_t group = layout.one_group >= 0 ? layout.one_group : run;
+        kernel(x.row(t) + layout.first + run * heads * layout.head_stride,
+               table.cos(group, position), table.sin(group, position), direction, table.dim() / 2,
+               heads, layout.head_stride);
       }
     }
   });

@@ -82,6 +82,18 @@ TEST(Rope, FrequenciesAreThoseOfHuggingFace) {
   yarn.original_max_position = 4;  // shorter than the fastest wave: an empty range
   expect_frequencies(yarn, {1, 0.079056941, 0.0250000004, 0.00790569466, 0.00249999994,
                             0.000790569466, 0.000250000012, 7.90569466e-05});
+  RopeParams clamped = yarn;  // the range ends beyond the last number of the head
+  clamped.dim = 4;
+  clamped.theta = 10;
+  clamped.original_max_position = 4096;
+  clamped.beta_fast = 2000;
+  expect_frequencies(clamped, {1, 0.237170815});
+  RopeParams point = yarn;
+  point.original_max_position = 4096;
+  point.beta_fast = point.beta_slow = 3;
+  point.truncate = false;
+  expect_frequencies(point, {1, 0.316227764, 0.100000001, 0.0316227786, 0.00999999978,
+                             0.000790569466, 0.000250000012, 7.90569466e-05});
   RopeParams linear;
   linear.dim = 16;
   linear.theta = 500;
@@ -323,6 +335,22 @@ TEST(Rope, TakesNoTokens) {
   const Matrix none({0, 4});
   rope(none, {}, RopeTable(params, 0), {});
   rope_backward(none, {}, RopeTable(params, 0), {});
+}
+
+TEST(Rope, TakesTheSmallestParameters) {
+  RopeParams p = v3_params();
+  p.dim = 2;
+  p.theta = 1.5;
+  p.original_max_position = 1;
+  p.factor = 0.5;  // Hugging Face warns, and computes
+  p.beta_fast = p.beta_slow = 0.25;
+  p.attention_factor = 0.5;
+  EXPECT_EQ(rope_frequencies(p, 0), std::vector<double>{1});
+  EXPECT_EQ(RopeTable(p, 1).cos(0, 0)[0], 0.5f);
+  p.type = Type::kLlama3;
+  p.low_freq_factor = 0.25;
+  p.high_freq_factor = 0.5;
+  EXPECT_EQ(rope_frequencies(p, 0), std::vector<double>{2});  // slower than low: divided
 }
 
 TEST(Rope, RefusesImpossibleParameters) {

@@ -13,7 +13,7 @@ namespace hadal {
 
 // How many rows (or columns) of so many numbers are worth waking a thread for.
 inline int64_t task_grain(int64_t numbers) {
-  constexpr int64_t kNumbersPerTask = 16 * 1024;
+  constexpr int64_t kNumbersPerTask = int64_t{16} << 10;
   return std::max<int64_t>(1, kNumbersPerTask / std::max<int64_t>(numbers, 1));
 }
 
