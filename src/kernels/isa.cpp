@@ -14,6 +14,7 @@
 #include "kernels/norm.inl"
 #include "kernels/rope.inl"
 #include "kernels/attention.inl"
+#include "kernels/peak.inl"
 // clang-format on
 
 namespace hadal {
@@ -50,6 +51,11 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .attention_workspace = flash::attention_workspace,
     .attention_part = flash::attention_part,
     .attention_gradient = flash::attention_gradient,
+
+    .peak_fp32 = peak_fp32,
+    .peak_bf16 = peak_bf16,
+    .peak_int8 = peak_int8,
+    .read_memory = read_memory,
 };
 
 }  // namespace hadal

@@ -92,6 +92,15 @@ struct Kernels {
   int64_t (*attention_workspace)(int64_t qk_dim, int64_t v_dim) noexcept;  // floats
   void (*attention_part)(const AttentionPart& task, float* workspace) noexcept;
   void (*attention_gradient)(const AttentionGradient& task, float* workspace) noexcept;
+
+  // ---- this machine's roofs (peak.inl): `steps` rounds of arithmetic in registers; return how
+  // many operations that was. bf16 and int8: products of such operands, summed in 32 bits.
+  double (*peak_fp32)(int64_t steps) noexcept;
+  double (*peak_bf16)(int64_t steps) noexcept;
+  double (*peak_int8)(int64_t steps) noexcept;
+  // Reads n bytes at p, 64-byte aligned, as so many streams far apart: 1, 2, 4 or 8; bytes a
+  // multiple of 128 * streams. Returns the exclusive or of the words.
+  uint64_t (*read_memory)(const void* p, int64_t bytes, int64_t streams) noexcept;
 };
 
 // The table used by this process: the best one this CPU runs, or the one named by HADAL_ISA
