@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <system_error>
@@ -61,14 +62,18 @@ fs::path temporary_name(const fs::path& path) {
 }  // namespace
 
 std::string read_file(const fs::path& path, int64_t max_bytes) {
-  const InputFile file(path);
-  HADAL_CHECK(file.size() <= max_bytes, kIo, path.string(), " has ", file.size(),
+  return read_file(InputFile(path), max_bytes);
+}
+
+std::string read_file(const InputFile& file, int64_t max_bytes) {
+  HADAL_CHECK(file.size() <= max_bytes, kIo, file.path().string(), " has ", file.size(),
               " bytes, expected at most ", max_bytes);
   std::string text(static_cast<size_t>(file.size()), '\0');
   const auto bytes = std::as_writable_bytes(std::span(text.data(), text.size()));
   size_t done = 0;
   while (done < text.size()) {
-    const size_t got = read_some(file.fd(), path, static_cast<int64_t>(done), bytes.subspan(done));
+    const size_t got =
+        read_some(file.fd(), file.path(), static_cast<int64_t>(done), bytes.subspan(done));
     if (got == 0) break;  // it shrank meanwhile: what is there is the file
     done += got;
   }
@@ -77,21 +82,23 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
 }
 
 // O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
-InputFile::InputFile(const fs::path& path, Links links) : path_(path) {
+InputFile::InputFile(const fs::path& path, Links links, const fs::path& known_as)
+    : path_(known_as.empty() ? path : known_as) {
   const int no_links = links == Links::kRefuse ? O_NOFOLLOW : 0;
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | no_links);
   if (fd_ < 0 && errno == ELOOP && links == Links::kRefuse) {
-    throw Error(ErrorKind::kIo, str(path.string(), " is a symbolic link, expected a regular file"));
+    throw Error(ErrorKind::kIo,
+                str(path_.string(), " is a symbolic link, expected a regular file"));
   }
-  if (fd_ < 0) fail("open", path);
+  if (fd_ < 0) fail("open", path_);
   struct stat info {};
   const int result = ::fstat(fd_, &info);
   if (result != 0 || !S_ISREG(info.st_mode)) {
     const int reason = errno;
     ::close(fd_);
     errno = reason;
-    if (result != 0) fail("stat", path);
-    refuse_kind(path, info.st_mode);
+    if (result != 0) fail("stat", path_);
+    refuse_kind(path_, info.st_mode);
   }
   size_ = info.st_size;
 }
@@ -168,6 +175,17 @@ void write_file_atomically(const fs::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
+}
+
+std::vector<fs::path> list_folder(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    paths.push_back(it->path());
+  }
+  HADAL_CHECK(!error, kIo, "cannot list ", folder.string(), ": ", error.message());
+  std::sort(paths.begin(), paths.end());
+  return paths;
 }
 
 void make_folder(const fs::path& path) {

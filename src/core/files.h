@@ -7,14 +7,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hadal {
 
 namespace fs = std::filesystem;
-
-// The whole file as text. Error{kIo} names the path and the system's reason; a file larger than
-// `max_bytes` is refused before it is read.
-std::string read_file(const fs::path& path, int64_t max_bytes = int64_t{1} << 31);
 
 // A regular file open for reading. Directories, FIFOs, devices and sockets are refused with
 // Error{kIo}; a symbolic link at the end of the path is followed, or refused if asked.
@@ -22,7 +19,9 @@ class InputFile {
  public:
   enum class Links { kFollow, kRefuse };
 
-  explicit InputFile(const fs::path& path, Links links = Links::kFollow);
+  // `known_as` stands in messages where it is not empty.
+  explicit InputFile(const fs::path& path, Links links = Links::kFollow,
+                     const fs::path& known_as = {});
   ~InputFile();
   InputFile(InputFile&& other) noexcept;
   InputFile& operator=(InputFile&&) = delete;
@@ -39,6 +38,11 @@ class InputFile {
   int fd_ = -1;
   int64_t size_ = 0;
 };
+
+// The whole file as text. Error{kIo} names the path and the system's reason; a file larger than
+// `max_bytes` is refused before it is read.
+std::string read_file(const fs::path& path, int64_t max_bytes = int64_t{1} << 31);
+std::string read_file(const InputFile& file, int64_t max_bytes);
 
 // A regular file mapped read-only. When another process cuts it short, the lost pages read as zeros
 // instead of ending this process (a SIGBUS handler, installed with the first mapping, sees to it;
@@ -84,6 +88,9 @@ class AtomicFile {
 };
 
 void write_file_atomically(const fs::path& path, std::string_view text);
+
+// What a folder holds, sorted by name. Error{kIo} with the system's reason.
+std::vector<fs::path> list_folder(const fs::path& folder);
 
 // Creates the folder and its parents; Error{kIo} with the system's reason.
 void make_folder(const fs::path& path);

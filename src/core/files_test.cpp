@@ -254,6 +254,15 @@ TEST(AtomicFile, writes_at_any_place) {
   EXPECT_EQ(read_file(path), "aaabb");
 }
 
+TEST(Files, list_folder_is_sorted_and_names_what_it_cannot_list) {
+  const fs::path folder = scratch_dir();
+  for (const char* name : {"b", "c", "a"}) write_file_atomically(folder / name, "");
+  EXPECT_EQ(list_folder(folder), (std::vector<fs::path>{folder / "a", folder / "b", folder / "c"}));
+  EXPECT_TRUE(list_folder(scratch_dir()).empty());
+  EXPECT_ERROR(list_folder(folder / "none"), kIo, "none: No such file or directory");
+  EXPECT_ERROR(list_folder(folder / "a"), kIo, "cannot list");
+}
+
 TEST(Files, make_folder_makes_parents_and_names_what_is_in_the_way) {
   const fs::path folder = scratch_dir();
   make_folder(folder / "a" / "b");

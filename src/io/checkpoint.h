@@ -56,6 +56,7 @@ class Checkpoint {
   };
   Checkpoint() = default;
   const Entry& entry(std::string_view name) const;
+  void add_all_shards(const fs::path& index_path);
   void add_shard(const fs::path& path, const CheckpointIndex* index);
   void check_total_size(const CheckpointIndex& index, const fs::path& path) const;
 
@@ -88,6 +89,9 @@ class CheckpointWriter {
     TensorSpec spec;
     size_t shard = 0;
   };
+  const Place& place(std::string_view name) const;
+  void write_index() const;
+
   fs::path folder_;
   std::map<std::string, Place, std::less<>> places_;
   std::vector<std::string> files_;  // names

@@ -14,6 +14,6 @@ InputFile open_model_file(const fs::path& path);
 std::string read_model_file(const fs::path& path, int64_t max_bytes);
 
 // A name from a file, for a message: in quotes, control characters escaped, cut at 120 bytes.
-std::string quoted(std::string_view name);
+std::string quote_name(std::string_view name);
 
 }  // namespace hadal

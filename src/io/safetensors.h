@@ -26,6 +26,9 @@ struct TensorSpec {
   int64_t bytes() const;  // as stored
 };
 
+// "[2, 3]", for messages.
+std::string shape_text(std::span<const int64_t> shape);
+
 // A tensor of a file, and where its bytes are: [begin, end) from the start of the data.
 struct TensorInfo : TensorSpec {
   int64_t begin = 0;
@@ -78,18 +81,20 @@ class SafetensorsFile {
 class SafetensorsWriter {
  public:
   // Error{kInternal} for what the reader would refuse: a name twice, an empty shape dimension.
-  SafetensorsWriter(const fs::path& path, std::vector<TensorSpec> tensors,
+  SafetensorsWriter(const fs::path& path, const std::vector<TensorSpec>& tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
   // Appends to what tensor `name` has so far. Error{kInternal} beyond its declared size.
   void write(std::string_view name, std::span<const std::byte> bytes);
   // Error{kInternal} names a tensor that is not complete.
-  void finish();
+  void check_complete() const;
+  void finish();  // checks it too
 
  private:
   struct Slot {
     int64_t next = 0, end = 0;  // in the file
   };
   AtomicFile file_;
+  fs::path path_;
   std::map<std::string, Slot, std::less<>> slots_;
 };
 
