@@ -1,0 +1,263 @@
+#include "model/weights.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <type_traits>
+#include <vector>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/tensor.h"
+#include "io/model_file.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kNumbersPerTask = 1 << 16;
+constexpr int64_t kMaxBlock = 1 << 16;
+constexpr int64_t kNone = INT64_MAX;
+
+// Part of a tensor: rows x cols numbers from number `first` on. Matrices with scales are cut into
+// whole rows of blocks, all others anywhere.
+struct Piece {
+  int64_t first, rows, cols;
+};
+
+std::vector<Piece> cut(int64_t rows, int64_t cols, int64_t block_rows) {
+  const int64_t whole = kNumbersPerTask / std::max<int64_t>(cols * block_rows, 1) * block_rows;
+  const int64_t step = std::max(whole, block_rows);
+  std::vector<Piece> pieces;
+  for (int64_t r = 0; r < rows; r += step) {
+    pieces.push_back({r * cols, std::min(step, rows - r), cols});
+  }
+  return pieces;
+}
+std::vector<Piece> cut(int64_t numbers) {
+  std::vector<Piece> pieces;
+  for (int64_t i = 0; i < numbers; i += kNumbersPerTask) {
+    pieces.push_back({i, 1, std::min(kNumbersPerTask, numbers - i)});
+  }
+  return pieces;
+}
+
+// The first NaN or infinity, or kNone.
+int64_t first_bad(std::span<const float> x) {
+  uint32_t any = 0;
+  for (const float v : x) {
+    any |= static_cast<uint32_t>((std::bit_cast<uint32_t>(v) & 0x7f800000u) == 0x7f800000u);
+  }
+  if (any == 0) return kNone;
+  const auto bad = std::find_if(x.begin(), x.end(), [](float v) { return !(v - v == 0); });
+  return bad - x.begin();
+}
+
+void keep_smallest(std::atomic<int64_t>& smallest, int64_t value) {
+  int64_t now = smallest.load();
+  while (value < now && !smallest.compare_exchange_weak(now, value)) {
+  }
+}
+
+std::string position(int64_t index, std::span<const int64_t> shape) {
+  std::vector<int64_t> place(shape.size());
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    place[axis] = index % shape[axis];
+    index /= shape[axis];
+  }
+  return shape_text(place);
+}
+
+[[noreturn]] void refuse_number(const std::string& where, int64_t index,
+                                std::span<const int64_t> shape, float value) {
+  throw Error(ErrorKind::kFormat, str(where, " at ", position(index, shape), " is ", value,
+                                      ", expected finite numbers"));
+}
+
+// What reading a tensor needs besides its bytes.
+struct Source {
+  const TensorInfo* info;
+  const Format* format;
+  std::string where;
+  Tensor<float, 2> scales;  // empty for formats without
+  BlockShape block;
+};
+
+void check_shape(const Source& source, std::span<const int64_t> shape) {
+  HADAL_CHECK(
+      std::equal(shape.begin(), shape.end(), source.info->shape.begin(), source.info->shape.end()),
+      kShape, source.where, " has shape ", shape_text(source.info->shape), ", expected ",
+      shape_text(shape));
+}
+
+// V3's name for the scales of tensor `name`.
+std::string scale_name(const std::string& name) {
+  return name + "_scale_inv";
+}
+
+void read_scales(const Checkpoint& checkpoint, const std::string& name, BlockShape block,
+                 Source& source) {
+  HADAL_CHECK(source.info->shape.size() == 2, kShape, source.where, " is ",
+              dtype_name(source.info->dtype), " of shape ", shape_text(source.info->shape),
+              ", expected a matrix");
+  HADAL_CHECK(
+      std::min(block.rows, block.cols) >= 1 && std::max(block.rows, block.cols) <= kMaxBlock,
+      kConfig, source.where, ": weight_block_size [", block.rows, ", ", block.cols,
+      "], expected numbers from 1 to ", kMaxBlock);
+  const std::string scales = scale_name(name);
+  HADAL_CHECK(checkpoint.contains(scales), kFormat, source.where, " is ",
+              dtype_name(source.info->dtype), " but has no ", quote_name(scales));
+  const DType dtype = checkpoint.at(scales).dtype;
+  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kFormat, checkpoint.where(scales),
+              " is ", dtype_name(dtype), ", expected F32 or BF16");
+  const std::array<int64_t, 2> shape{blocks(source.info->shape[0], block.rows),
+                                     blocks(source.info->shape[1], block.cols)};
+  source.scales = Tensor<float, 2>(shape);
+  source.block = block;
+  const std::span<float> out(source.scales.data(), static_cast<size_t>(source.scales.size()));
+  read_weight(checkpoint, scales, shape, out);
+  const auto bad = std::find_if(out.begin(), out.end(), [](float s) { return s <= 0; });
+  HADAL_CHECK(bad == out.end(), kFormat, checkpoint.where(scales), " at ",
+              position(bad - out.begin(), shape), " is ", *bad, ", expected positive scales");
+}
+
+Source find_source(const Checkpoint& checkpoint, const std::string& name,
+                   std::span<const int64_t> shape, BlockShape block) {
+  Source source{&checkpoint.at(name), nullptr, checkpoint.where(name), {}, {}};
+  check_shape(source, shape);
+  source.format = format_of(source.info->dtype);
+  HADAL_CHECK(source.format != nullptr, kFormat, source.where, " is ",
+              dtype_name(source.info->dtype), ", expected F32, BF16, F16 or F8_E4M3");
+  if (source.format->block != BlockShape{}) {
+    read_scales(checkpoint, name, block, source);
+  } else {
+    HADAL_CHECK(!checkpoint.contains(scale_name(name)), kFormat, source.where, " is ",
+                dtype_name(source.info->dtype), ", which has no scales, but there is ",
+                quote_name(scale_name(name)));
+  }
+  return source;
+}
+
+void decode_piece(const Checkpoint& checkpoint, const Source& source, const Piece& piece,
+                  float* out) {
+  const int64_t code_bytes = dtype_size(source.info->dtype);
+  std::vector<std::byte> codes(static_cast<size_t>(piece.rows * piece.cols * code_bytes));
+  checkpoint.read(source.info->name, piece.first * code_bytes, codes);
+  EncodedIn encoded{codes.data(), {}, source.block};
+  if (source.block.rows > 0) {
+    const int64_t top = piece.first / piece.cols / source.block.rows;
+    encoded.scales = In2(source.scales).rows(top, top + blocks(piece.rows, source.block.rows));
+  }
+  source.format->decode(encoded, {out, {piece.rows, piece.cols}});
+}
+
+// The decoded piece, checked, into `out`: directly where `out` is floats.
+int64_t read_piece(const Checkpoint& checkpoint, const Source& source, const Piece& piece,
+                   std::span<float> out) {
+  decode_piece(checkpoint, source, piece, out.data());
+  return first_bad(out);
+}
+int64_t read_piece(const Checkpoint& checkpoint, const Source& source, const Piece& piece,
+                   std::span<bf16> out) {
+  std::vector<float> numbers(out.size());
+  decode_piece(checkpoint, source, piece, numbers.data());
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = to_bf16(numbers[i]);
+    numbers[i] = to_float(out[i]);  // rounding may overflow
+  }
+  return first_bad(numbers);
+}
+
+template <class T>
+void read_any(const Checkpoint& checkpoint, const std::string& name, std::span<const int64_t> shape,
+              std::span<T> out, BlockShape block) {
+  const Source source = find_source(checkpoint, name, shape, block);
+  const int64_t numbers = source.info->size();
+  HADAL_CHECK(static_cast<int64_t>(out.size()) == numbers, kInternal, source.where, " has ",
+              numbers, " numbers, the caller has room for ", out.size());
+  const std::vector<Piece> pieces =
+      source.block.rows > 0 ? cut(shape[0], shape[1], source.block.rows) : cut(numbers);
+  std::atomic<int64_t> bad{kNone};
+  parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    const std::span<T> part =
+        out.subspan(static_cast<size_t>(piece.first), static_cast<size_t>(piece.rows * piece.cols));
+    const int64_t at = read_piece(checkpoint, source, piece, part);
+    if (at != kNone) keep_smallest(bad, piece.first + at);
+  });
+  if (bad == kNone) return;
+  float value = 0;
+  if constexpr (std::is_same_v<T, float>) {
+    value = out[static_cast<size_t>(bad.load())];
+  } else {
+    value = to_float(out[static_cast<size_t>(bad.load())]);
+  }
+  refuse_number(source.where, bad, shape, value);
+}
+
+}  // namespace
+
+void read_weight(const Checkpoint& checkpoint, const std::string& name,
+                 std::span<const int64_t> shape, std::span<float> out, BlockShape fp8_block) {
+  read_any(checkpoint, name, shape, out, fp8_block);
+}
+
+void read_weight(const Checkpoint& checkpoint, const std::string& name,
+                 std::span<const int64_t> shape, std::span<bf16> out, BlockShape fp8_block) {
+  read_any(checkpoint, name, shape, out, fp8_block);
+}
+
+std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
+                                      std::span<const int64_t> shape, DType dtype) {
+  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kInternal,
+              "map_weight: ", dtype_name(dtype), ", expected F32 or BF16");
+  const std::span<const std::byte> bytes = checkpoint.view(name);
+  const auto alignment = static_cast<uintptr_t>(dtype_size(dtype));
+  if (checkpoint.at(name).dtype != dtype ||
+      reinterpret_cast<uintptr_t>(bytes.data()) % alignment != 0) {
+    return {};
+  }
+  const Source source = find_source(checkpoint, name, shape, {});
+  const int64_t code_bytes = dtype_size(dtype);
+  const std::vector<Piece> pieces = cut(source.info->size());
+  std::atomic<int64_t> bad{kNone};
+  parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    std::vector<float> numbers(static_cast<size_t>(piece.cols));
+    source.format->decode({bytes.data() + piece.first * code_bytes, {}, {}},
+                          {numbers.data(), {1, piece.cols}});
+    const int64_t at = first_bad(numbers);
+    if (at != kNone) keep_smallest(bad, piece.first + at);
+  });
+  if (bad == kNone) return bytes;
+  float value = 0;
+  source.format->decode({bytes.data() + bad * code_bytes, {}, {}}, {&value, {1, 1}});
+  refuse_number(source.where, bad, shape, value);
+}
+
+void write_weight(CheckpointWriter& writer, const std::string& name,
+                  std::span<const float> values) {
+  const TensorSpec& spec = writer.at(name);
+  const Format* format = format_of(spec.dtype);
+  HADAL_CHECK(format != nullptr && format->block == BlockShape{}, kInternal, "tensor ",
+              quote_name(name), " was declared as ", dtype_name(spec.dtype),
+              ", expected F32, BF16 or F16");
+  HADAL_CHECK(static_cast<int64_t>(values.size()) == spec.size(), kInternal, "tensor ",
+              quote_name(name), ": ", values.size(), " numbers, expected ", spec.size());
+  std::vector<std::byte> codes;
+  std::vector<float> decoded;
+  for (const Piece& piece : cut(spec.size())) {
+    codes.resize(static_cast<size_t>(piece.cols * dtype_size(spec.dtype)));
+    decoded.resize(static_cast<size_t>(piece.cols));
+    format->encode(In2(values.data() + piece.first, {1, piece.cols}), {codes.data(), {}, {}});
+    format->decode({codes.data(), {}, {}}, {decoded.data(), {1, piece.cols}});
+    const int64_t at = first_bad(decoded);
+    if (at != kNone) {
+      refuse_number(str("tensor ", quote_name(name)), piece.first + at, spec.shape,
+                    values[static_cast<size_t>(piece.first + at)]);
+    }
+    writer.write(name, codes);
+  }
+}
+
+}  // namespace hadal
