@@ -107,6 +107,8 @@ struct ConfigWarnings {
 // value and what is supported, Error{kFormat} a value of the wrong JSON type; all cross-checks are
 // done here, before anything is allocated.
 ModelConfig parse_config(const Json& json, const std::string& where, ConfigWarnings& warnings);
+// generation_config.json's begin, pad and end tokens go before config.json's, as in transformers.
+void apply_generation_config(const Json& json, const std::string& where, ModelConfig& config);
 // MODEL folder or a config.json; reads generation_config.json beside it for end tokens.
 ModelConfig load_config(const std::filesystem::path& model_or_config, ConfigWarnings& warnings);
 // config.json's text, in the spelling that both old and new transformers read. The class is

@@ -26,7 +26,7 @@ void check_fields(const ModelConfig& config, const std::string& where) {
       const double number = static_cast<double>(value);
       HADAL_CHECK(null || (number >= field.min && number <= field.max), kConfig, where, ": ",
                   field.name, " is ", value, ", expected ", field.min, " .. ",
-                  int64_t(field.max) == field.max ? str(int64_t(field.max)) : str(field.max));
+                  std::is_same_v<T, int64_t> ? str(int64_t(field.max)) : str(field.max));
     }
   });
 }

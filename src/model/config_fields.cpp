@@ -123,7 +123,7 @@ const std::vector<ConfigField>& fields() {
       {"rms_norm_eps", &M::rms_norm_eps, kEveryClass, kAll,
        "epsilon of norms, but for those inside MLA, where it is 1e-6", 1e-30, 1},
       {"rope_theta", &M::rope_theta, kEveryClass, kAll,
-       "base of the rotation frequencies; also inside rope_scaling", 1.0000001, 1e18},
+       "base of the rotation frequencies; also inside rope_scaling", 1.001, 1e18},
       {"rope_scaling",
        &M::rope_scaling,
        kEveryClass,
@@ -385,12 +385,13 @@ std::string class_misfit(const ClassInfo& info, const ModelConfig& config) {
     const std::string value = brief(field, config);
     if ((field.classes & info.bit) == 0) {
       const std::string fixed = brief(field, defaults);
-      if (value != fixed) return str(field.name, " is ", value, ", ", info.name, " has ", fixed);
+      if (value == fixed) continue;
+      return str(field.name, " is ", value, ", supported by ", info.name, ": ", fixed);
       continue;
     }
     const std::string_view has = class_values(info.bit, field.name);
     if (!has.empty() && !in_list(has, bare(field, config))) {
-      return str(field.name, " is ", value, ", ", info.name, " has ", has);
+      return str(field.name, " is ", value, ", supported by ", info.name, ": ", has);
     }
   }
   return {};

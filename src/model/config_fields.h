@@ -95,7 +95,7 @@ bool field_used(const ConfigField& field, const ModelConfig& config);
 Json field_value(const ConfigField& field, const ModelConfig& config);
 // The values of a key that the class has, "a, b", when it has fewer than there are; else empty.
 std::string_view class_values(ConfigClass bit, std::string_view key);
-// Why the class cannot say what this config says: "KEY is VALUE, LlamaForCausalLM has: VALUES".
+// Why the class cannot say what this config says: "KEY is VALUE, supported by CLASS: VALUES".
 // Empty when it can.
 std::string class_misfit(const ClassInfo& info, const ModelConfig& config);
 

@@ -151,7 +151,7 @@ class Parser {
     read_field(field, *value, at(key), stranger);
     const Json fixed = field_value(field, defaults_);
     HADAL_CHECK(field_value(field, stranger) == fixed, kConfig, at(key), " is ", json_brief(*value),
-                ", ", info_.name, " has ", json_brief(fixed));
+                ", supported by ", info_.name, ": ", json_brief(fixed));
   }
 
   void read_rope() {
@@ -304,10 +304,13 @@ class Parser {
   std::vector<std::string> unknown_, lines_;
 };
 
-// End tokens of generation go before the model's, as in transformers.
-void read_generation_config(const fs::path& path, ModelConfig& config) {
-  const std::string where = path.string();
-  const Json json = parse_json(read_model_file(path, kMaxConfigBytes), where);
+}  // namespace
+
+ModelConfig parse_config(const Json& json, const std::string& where, ConfigWarnings& warnings) {
+  return Parser(json, where).run(warnings);
+}
+
+void apply_generation_config(const Json& json, const std::string& where, ModelConfig& config) {
   json_object(json, where);
   for (const ConfigField& field : config_fields()) {
     const auto found = json.find(field.name);
@@ -315,12 +318,6 @@ void read_generation_config(const fs::path& path, ModelConfig& config) {
     read_field(field, *found, str(where, ": ", field.name), config);
   }
   check_config(config, where);
-}
-
-}  // namespace
-
-ModelConfig parse_config(const Json& json, const std::string& where, ConfigWarnings& warnings) {
-  return Parser(json, where).run(warnings);
 }
 
 ModelConfig load_config(const fs::path& model_or_config, ConfigWarnings& warnings) {
@@ -333,7 +330,11 @@ ModelConfig load_config(const fs::path& model_or_config, ConfigWarnings& warning
       folder ? read_model_file(path, kMaxConfigBytes) : read_file(path, kMaxConfigBytes);
   ModelConfig config = parse_config(parse_json(text, where), where, warnings);
   const fs::path generation = model_or_config / "generation_config.json";
-  if (folder && fs::exists(generation, ignored)) read_generation_config(generation, config);
+  if (folder && fs::exists(generation, ignored)) {
+    const std::string name = generation.string();
+    apply_generation_config(parse_json(read_model_file(generation, kMaxConfigBytes), name), name,
+                            config);
+  }
   return config;
 }
 

@@ -347,15 +347,15 @@ TEST(Config, KnowsKeysOfOtherClasses) {
   parse(json, &lines);
   EXPECT_THAT(lines, IsEmpty());
   EXPECT_ERROR(parse(with(json, "mlp_bias", true)), kConfig,
-               "mlp_bias is true, DeepseekV3ForCausalLM has false");
+               "mlp_bias is true, supported by DeepseekV3ForCausalLM: false");
   EXPECT_ERROR(parse(with(json, "hadal_rope_groups", 2)), kConfig,
-               "hadal_rope_groups is 2, DeepseekV3ForCausalLM has 1");
+               "hadal_rope_groups is 2, supported by DeepseekV3ForCausalLM: 1");
   EXPECT_ERROR(parse(with(small("LlamaForCausalLM"), "kv_lora_rank", 16)), kConfig,
-               "kv_lora_rank is 16, LlamaForCausalLM has 0");
+               "kv_lora_rank is 16, supported by LlamaForCausalLM: 0");
   EXPECT_ERROR(parse(with(small("LlamaForCausalLM"), "num_experts", 4)), kConfig,
-               "num_experts is 4, LlamaForCausalLM has null");
+               "num_experts is 4, supported by LlamaForCausalLM: null");
   EXPECT_ERROR(parse(with(small("DeepseekV2ForCausalLM"), "rope_interleave", false)), kConfig,
-               "rope_interleave is false, DeepseekV2ForCausalLM has true");
+               "rope_interleave is false, supported by DeepseekV2ForCausalLM: true");
   parse(with(json, "num_key_value_heads", 2), &lines);
   EXPECT_THAT(lines, ElementsAre(HasSubstr("num_key_value_heads is 2 and has no effect")));
 }
@@ -433,14 +433,15 @@ TEST(Config, ChecksWhatMustFitTogether) {
   wrong("eos_token_id", {3, -2}, "eos_token_id is -2, expected 0");
   wrong("bos_token_id", 64, "bos_token_id is 64");
   wrong("pad_token_id", 64, "pad_token_id is 64");
-  wrong("hidden_act", "gelu", "hidden_act is \"gelu\", DeepseekV3ForCausalLM has silu");
+  wrong("hidden_act", "gelu", "hidden_act is \"gelu\", supported by DeepseekV3ForCausalLM: silu");
   wrong("scoring_func", "softmax",
-        "scoring_func is \"softmax\", DeepseekV3ForCausalLM has sigmoid");
-  wrong("topk_method", "greedy", "topk_method is \"greedy\", DeepseekV3ForCausalLM has noaux_tc");
-  wrong("moe_layer_freq", 2, "moe_layer_freq is 2, DeepseekV3ForCausalLM has 1");
+        "scoring_func is \"softmax\", supported by DeepseekV3ForCausalLM: sigmoid");
+  wrong("topk_method", "greedy",
+        "topk_method is \"greedy\", supported by DeepseekV3ForCausalLM: noaux_tc");
+  wrong("moe_layer_freq", 2, "moe_layer_freq is 2, supported by DeepseekV3ForCausalLM: 1");
   wrong("torch_dtype", "int8", "torch_dtype is \"int8\", supported: float32, bfloat16, float16");
   EXPECT_ERROR(parse(with(small("DeepseekV2ForCausalLM"), "norm_topk_prob", true)), kConfig,
-               "norm_topk_prob is true, DeepseekV2ForCausalLM has false");
+               "norm_topk_prob is true, supported by DeepseekV2ForCausalLM: false");
   Json llama = small("LlamaForCausalLM");
   EXPECT_ERROR(parse(with(llama, "num_key_value_heads", 3)), kConfig,
                "num_key_value_heads is 3, expected a divisor of num_attention_heads 4");
