@@ -1,0 +1,28 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+namespace hadal {
+
+// The program: its sub-commands and what it will exit with.
+struct Cli {
+  CLI::App app;
+  std::function<int()> run;  // of the sub-command that was chosen
+};
+
+// Adds a sub-command. A file of cli/ does this in a function add_NAME(Cli&), listed once in
+// app.cpp.
+CLI::App* add_command(Cli& cli, const std::string& name, const std::string& description,
+                      const std::string& examples);
+// `run` returns the exit code; errors are thrown.
+void on_run(Cli& cli, CLI::App* command, std::function<int()> run);
+
+// Every sub-command registered.
+void build_cli(Cli& cli);
+
+// Parses, runs, and turns errors into `error: ...` on standard error and an exit code: 2 for a
+// command line or recipe that asks for something impossible, 1 for everything else.
+int run_cli(int argc, const char* const* argv);
+
+}  // namespace hadal

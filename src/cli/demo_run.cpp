@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "cli/demo.h"
+#include "cli/demo_recipe.h"
+#include "core/files.h"
+#include "text/bpe_trainer.h"
+#include "text/corpus.h"
+#include "train/run.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kVocabulary = 640;
+constexpr int64_t kTokenizerStories = 3000;
+constexpr int64_t kValidStories = 300;
+constexpr int64_t kOneHopQuestions = 1000, kTwoHopQuestions = 250;
+// Stories from here on are never trained on: validation, then questions, then prompts.
+constexpr uint64_t kHeldOut = uint64_t{1} << 40;
+constexpr uint64_t kQuestionStories = kHeldOut + 1'000'000;
+constexpr uint64_t kPromptStories = kHeldOut + 2'000'000;
+constexpr const char* kMarker = "demo.json";  // a folder with this in it may be written over
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+void write_stories(const Corpus& corpus, const fs::path& path) {
+  std::string lines;
+  for (const Story& story : corpus.stories)
+    lines += OrderedJson{{"text", story.text}}.dump() + "\n";
+  write_file_atomically(path, lines);
+}
+
+class Demo {
+ public:
+  Demo(const DemoOptions& options, const DemoEvents& events)
+      : options_(options), events_(events), out_(options.out) {}
+
+  DemoResult run() {
+    prepare_folder();
+    write_tokenizer();
+    write_validation();
+    choose_steps();
+    train();
+    TextGenerator stranger(result_.model);
+    measure_cache(stranger.model());
+    ask(stranger);
+    write_samples(stranger);
+    write_file_atomically(out_ / kMarker, demo_json(result_).dump(1) + "\n");
+    return result_;
+  }
+
+ private:
+  TrainRecipe recipe(int64_t steps) const {
+    TrainRecipe r = parse_recipe(kDemoRecipe, "recipes/demo.toml");
+    r.run.out = out_.string();
+    r.run.seed = static_cast<int64_t>(options_.seed);
+    if (steps > 0) r.run.steps = steps;
+    r.data.train = {(out_ / "corpus" / "train.jsonl").string()};
+    r.data.valid = {(out_ / "corpus" / "valid.jsonl").string()};
+    r.data.tokenizer = (out_ / "tokenizer").string();
+    return r;
+  }
+
+  void prepare_folder() {
+    make_folder(out_);
+    const bool ours = fs::exists(out_ / kMarker);
+    HADAL_CHECK(ours || fs::is_empty(out_), kUsage, out_.string(),
+                " is not empty and was not made by hadal demo; give another --out");
+    write_file_atomically(out_ / kMarker, "{}\n");
+    for (const char* part : {"model", "checkpoints", "log.jsonl"}) fs::remove_all(out_ / part);
+    for (const char* part : {"corpus", "tokenizer"}) make_folder(out_ / part);
+  }
+
+  void write_tokenizer() {
+    const Corpus corpus = make_corpus(options_.seed, 0, kTokenizerStories);
+    BpeTrainOptions bpe;
+    bpe.vocab_size = kVocabulary;
+    BpeTrainer trainer(bpe);
+    for (const Story& story : corpus.stories) trainer.add(story.text);
+    const TokenizerJson files = trainer.train();
+    write_file_atomically(out_ / "tokenizer" / "tokenizer.json", files.tokenizer_json);
+    write_file_atomically(out_ / "tokenizer" / "tokenizer_config.json",
+                          files.tokenizer_config_json);
+    const Tokenizer tokenizer = Tokenizer::load(out_ / "tokenizer");
+    int64_t tokens = 0;
+    for (const Story& story : corpus.stories) {
+      tokens += static_cast<int64_t>(tokenizer.encode(story.text, {.special = false}).size()) + 2;
+    }
+    tokens_per_story_ = static_cast<double>(tokens) / kTokenizerStories;
+    events_.say(fmt::format("tokenizer: {} ids, {:.2f} bytes a token", tokenizer.vocab_size(),
+                            static_cast<double>(corpus.bytes) / static_cast<double>(tokens)));
+  }
+
+  void write_validation() {
+    const Corpus valid = make_corpus(options_.seed, kHeldOut, kValidStories);
+    write_stories(valid, out_ / "corpus" / "valid.jsonl");
+    result_.bits_of_generator = valid.bits_per_byte();
+  }
+
+  // Enough stories that none is read twice.
+  void write_training(int64_t steps) {
+    const TrainRecipe r = recipe(steps);
+    const auto tokens =
+        static_cast<double>(r.run.steps * r.batch.sequences * r.data.sequence_length);
+    const auto stories = static_cast<int64_t>(1.02 * tokens / tokens_per_story_) + 200;
+    const Corpus train = make_corpus(options_.seed, 0, stories);
+    write_stories(train, out_ / "corpus" / "train.jsonl");
+    events_.say(fmt::format("corpus: {} stories, {:.1f} MB, written from seed {}", stories,
+                            static_cast<double>(train.bytes) / 1e6, options_.seed));
+  }
+
+  void choose_steps() {
+    result_.steps = options_.steps > 0 ? options_.steps : recipe(0).run.steps;
+    if (options_.minutes <= 0) return;
+    constexpr int64_t kWarm = 3, kTimed = 12;
+    write_training(kWarm + kTimed);
+    TrainRun probe(recipe(kWarm + kTimed));
+    for (int64_t i = 0; i < kWarm; ++i) probe.trainer().step();
+    const auto start = Clock::now();
+    for (int64_t i = 0; i < kTimed; ++i) probe.trainer().step();
+    const double rate = kTimed / seconds_since(start);
+    result_.steps =
+        std::max<int64_t>(20, static_cast<int64_t>(0.93 * rate * 60 * options_.minutes));
+    events_.say(fmt::format("{:.2f} steps a second here; the same run again: --steps {}", rate,
+                            result_.steps));
+  }
+
+  void train() {
+    write_training(result_.steps);
+    TrainRun run(recipe(result_.steps));
+    result_.parameters = run.model().params().count();
+    result_.model = run.model_folder().string();
+    events_.say(
+        fmt::format("model: {} parameters, training {} steps", result_.parameters, result_.steps));
+    int64_t tokens = 0;
+    const auto start = Clock::now();
+    run.train([&](const Progress& p) {
+      if (p.step == 1) result_.max_vio_first = p.max_vio;
+      tokens = p.tokens;
+      events_.step(p);
+      return true;
+    });
+    result_.train_seconds = seconds_since(start);
+    result_.train_tokens_per_s = static_cast<double>(tokens) / result_.train_seconds;
+    result_.bits_before = run.before()->bits_per_byte;
+    result_.bits_after = run.after()->bits_per_byte;
+    result_.acceptance = run.after()->acceptance;
+    result_.max_vio_last = run.after()->max_vio;
+  }
+
+  void measure_cache(const Transformer& model) {
+    const ModelConfig& c = model.config();
+    result_.kv_bytes = KvCache(model.cache_specs(), DType::kBF16).bytes_per_token();
+    const int64_t layers = c.num_hidden_layers + c.num_nextn_predict_layers;
+    result_.kv_bytes_mha = layers * c.num_attention_heads * (c.qk_head_dim() + c.v_head_dim) *
+                           dtype_size(DType::kBF16);
+  }
+
+  // Questions about stories never seen, answered greedily by the exported model.
+  void ask(TextGenerator& model) {
+    const GenerateOptions greedy{.sampling = {.temperature = 0},
+                                 .max_tokens = 6,
+                                 .speculation = {Speculation::Mode::kOff, 0}};
+    const int64_t all = kOneHopQuestions + kTwoHopQuestions;
+    for (uint64_t s = 0; result_.one_hop.asked + result_.two_hops.asked < all; ++s) {
+      const Story story = make_story(options_.seed, kQuestionStories + s);
+      for (const Question& q : story.questions) {
+        DemoAnswers& answers = q.hops == 1 ? result_.one_hop : result_.two_hops;
+        if (answers.asked == (q.hops == 1 ? kOneHopQuestions : kTwoHopQuestions)) continue;
+        const GeneratedText out = model.generate(story.text.substr(0, q.answer_at), greedy, {"."},
+                                                 false, [](const std::string&) {});
+        ++answers.asked;
+        answers.right += out.text == " " + q.answer ? 1 : 0;
+        events_.asked(result_.one_hop.asked + result_.two_hops.asked, all);
+      }
+    }
+  }
+
+  // Stories broken off in the middle, for the model to go on; with and without speculation.
+  void write_samples(TextGenerator& model) {
+    for (uint64_t s = 0; s < 3; ++s) {
+      const Story story = make_story(options_.seed, kPromptStories + s);
+      DemoSample sample;
+      sample.prompt = story.text.substr(0, story.text.find('.', story.text.size() / 4) + 1);
+      GenerateOptions options{.sampling = {.temperature = 0},
+                              .max_tokens = 80,
+                              .speculation = {Speculation::Mode::kOff, 0}};
+      const auto ignore = [](const std::string&) {};
+      const GeneratedText plain = model.generate(sample.prompt, options, {}, false, ignore);
+      options.speculation = {Speculation::Mode::kFixed, 1};
+      const GeneratedText drafted = model.generate(sample.prompt, options, {}, false, ignore);
+      HADAL_CHECK(plain.ids == drafted.ids, kInternal,
+                  "speculation changed the text that follows: ", sample.prompt);
+      sample.text = plain.text;
+      sample.plain = plain.stats;
+      sample.speculative = drafted.stats;
+      result_.samples.push_back(std::move(sample));
+    }
+  }
+
+  DemoOptions options_;
+  const DemoEvents& events_;
+  fs::path out_;
+  double tokens_per_story_ = 0;
+  DemoResult result_;
+};
+
+}  // namespace
+
+DemoResult run_demo(const DemoOptions& options, const DemoEvents& events) {
+  return Demo(options, events).run();
+}
+
+}  // namespace hadal

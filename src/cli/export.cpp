@@ -1,0 +1,52 @@
+// hadal export: a checkpoint of a run as a Hugging Face folder.
+#include <spdlog/spdlog.h>
+
+#include "cli/app.h"
+#include "cli/options.h"
+#include "core/files.h"
+#include "train/checkpoint.h"
+
+namespace hadal {
+namespace {
+
+struct Options {
+  std::string run, out, dtype = "fp32";
+  int64_t step = -1;
+};
+
+fs::path chosen(const Options& o) {
+  if (o.step >= 0) return checkpoint_of_step(o.run, o.step);
+  std::vector<std::string> passed_over;
+  const std::optional<fs::path> newest = newest_checkpoint(o.run, passed_over);
+  for (const std::string& line : passed_over) spdlog::warn("{}", line);
+  HADAL_CHECK(newest.has_value(), kUsage, o.run, " has no checkpoint");
+  return *newest;
+}
+
+int run(const Options& o) {
+  const fs::path checkpoint = chosen(o);
+  const auto model = load_fp32_model(checkpoint.string(), false);
+  const bool tokenizer = fs::exists(checkpoint / "tokenizer.json");
+  export_model(*model, o.out, o.dtype == "bf16" ? DType::kBF16 : DType::kF32,
+               tokenizer ? checkpoint : fs::path());
+  return 0;
+}
+
+}  // namespace
+
+void add_export(Cli& cli) {
+  CLI::App* command =
+      add_command(cli, "export", "write a checkpoint of a run as a Hugging Face folder",
+                  "  hadal export runs/text --step 200 --out model\n"
+                  "  hadal export runs/text --out model --dtype bf16\n");
+  auto o = std::make_shared<Options>();
+  command->add_option("RUN", o->run, "folder of a run")->required();
+  command->add_option("--step", o->step, "step of the checkpoint; default: the newest")
+      ->type_name("N");
+  command->add_option("--out", o->out, "folder to write")->required()->type_name("DIR");
+  command->add_option("--dtype", o->dtype, "how the weights are stored (default fp32)")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  on_run(cli, command, [o] { return run(*o); });
+}
+
+}  // namespace hadal

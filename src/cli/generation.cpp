@@ -1,0 +1,92 @@
+#include "cli/generation.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "cli/options.h"
+#include "infer/stop_strings.h"
+#include "text/stream_decoder.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kMostDrafts = 16;
+
+double per_second(int64_t tokens, double seconds) {
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+}  // namespace
+
+TextGenerator::TextGenerator(const std::string& folder)
+    : model_(load_fp32_model(folder, false)),
+      tokenizer_(Tokenizer::load(folder)),
+      generator_(*model_) {
+}
+
+GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
+                                      const std::vector<std::string>& stops, bool special,
+                                      const std::function<void(const std::string&)>& on_text) {
+  const ModelConfig& config = model_->config();
+  options.vocabulary = std::min(tokenizer_.vocab_size(), config.vocab_size);
+  options.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
+  const auto prompt_ids =
+      tokenizer_.encode(prompt, {.special = special, .add_special_tokens = true});
+  GeneratedText out;
+  StreamDecoder decoder(tokenizer_, true);
+  StopStrings filter(stops);
+  const auto show = [&](const std::string& piece) {
+    if (piece.empty()) return;
+    out.text += piece;
+    on_text(piece);
+  };
+  out.stats = generator_.generate(prompt_ids, options, [&](int32_t id) {
+    out.ids.push_back(id);
+    show(filter.push(decoder.push(id)));
+    out.stopped = filter.stopped();
+    return !out.stopped;
+  });
+  show(filter.push(decoder.flush()));
+  show(filter.flush());
+  return out;
+}
+
+Speculation parse_speculation(const std::string& text) {
+  if (text == "auto") return {Speculation::Mode::kAuto, 1};
+  if (text == "off") return {Speculation::Mode::kOff, 0};
+  int64_t drafts = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), drafts);
+  HADAL_CHECK(error == std::errc() && end == text.data() + text.size() && drafts >= 1 &&
+                  drafts <= kMostDrafts,
+              kUsage, "--speculate \"", text, "\": expected auto, off or a number from 1 to ",
+              kMostDrafts);
+  return {Speculation::Mode::kFixed, drafts};
+}
+
+OrderedJson generated_json(const std::string& prompt, const GeneratedText& out) {
+  const GenerateStats& s = out.stats;
+  return {{"prompt", prompt},
+          {"text", out.text},
+          {"ids", out.ids},
+          {"finish_reason", s.ended || out.stopped ? "stop" : "length"},
+          {"prompt_tokens", s.prompt_tokens},
+          {"tokens", s.tokens},
+          {"steps", s.steps},
+          {"drafted", s.drafted},
+          {"accepted", s.accepted},
+          {"acceptance", s.acceptance()},
+          {"prompt_tokens_per_s", per_second(s.prompt_tokens, s.prompt_seconds)},
+          {"tokens_per_s", per_second(s.tokens, s.decode_seconds)}};
+}
+
+std::string speed_text(const GenerateStats& s) {
+  std::string text =
+      fmt::format("{} tokens, {:.1f} tokens/s", s.tokens, per_second(s.tokens, s.decode_seconds));
+  if (s.drafted > 0) {
+    text += fmt::format(", {:.0f}% of {} drafts accepted", 100 * s.acceptance(), s.drafted);
+  }
+  return text;
+}
+
+}  // namespace hadal

@@ -1,0 +1,45 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "infer/generator.h"
+#include "text/tokenizer.h"
+
+namespace hadal {
+
+struct GeneratedText {
+  std::string text;
+  std::vector<int32_t> ids;  // new tokens
+  bool stopped = false;      // by a stop string
+  GenerateStats stats;
+};
+
+// A model folder with its tokenizer, from text to text.
+class TextGenerator {
+ public:
+  explicit TextGenerator(const std::string& folder);
+  Transformer& model() { return *model_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+
+  // End tokens are the model's. `special`: tokens such as <|EOT|> written in the prompt are meant.
+  // Pieces of text arrive as soon as they are certain.
+  GeneratedText generate(const std::string& prompt, GenerateOptions options,
+                         const std::vector<std::string>& stops, bool special,
+                         const std::function<void(const std::string&)>& on_text);
+
+ private:
+  std::unique_ptr<Transformer> model_;
+  Tokenizer tokenizer_;
+  Generator generator_;
+};
+
+// "auto", "off" or a number of drafts; Error{kUsage} otherwise.
+Speculation parse_speculation(const std::string& text);
+OrderedJson generated_json(const std::string& prompt, const GeneratedText& out);
+// "128 tokens, 85.2 tokens/s, 71% of 60 drafts accepted"
+std::string speed_text(const GenerateStats& stats);
+
+}  // namespace hadal

@@ -1,0 +1,81 @@
+#include "cli/options.h"
+
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "core/parallel.h"
+#include "io/checkpoint.h"
+#include "model/weights.h"
+
+namespace hadal {
+
+void add_threads(CLI::App* command) {
+  command
+      ->add_option_function<int64_t>(
+          "--threads", [](const int64_t& n) { set_num_threads(n); },
+          "threads to use; default: all CPUs. Results do not depend on it")
+      ->type_name("N");
+}
+
+void add_json(CLI::App* command, bool& json, const std::string& what) {
+  command->add_flag("--json", json, what);
+}
+
+void add_precision(CLI::App* command, Precision& precision) {
+  command
+      ->add_option_function<std::string>(
+          "--dtype",
+          [&precision](const std::string& name) {
+            precision = name == "bf16" ? Precision::kBf16 : Precision::kFp32;
+          },
+          "arithmetic of the matrix products (default fp32)")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
+void print_json(const OrderedJson& json) {
+  std::cout << json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) << "\n";
+}
+
+void add_token_input(CLI::App* command, TokenInput& input) {
+  auto* group = command->add_option_group("input", "what the model reads");
+  group->add_option("--ids", input.ids, "token ids: 1,2,3")->delimiter(',')->type_name("IDS");
+  group->add_option("--text", input.text, "text for the model's tokenizer");
+  group->require_option(1);
+}
+
+std::vector<int32_t> token_ids(const TokenInput& input, const std::string& model,
+                               const ModelConfig& config, int64_t least) {
+  std::vector<int32_t> ids = input.ids;
+  if (ids.empty()) {
+    ids = Tokenizer::load(model).encode(input.text, {.special = true, .add_special_tokens = true});
+  }
+  for (const int32_t id : ids) {
+    HADAL_CHECK(id >= 0 && id < config.vocab_size, kUsage, "token id ", id,
+                " is outside the model's vocabulary of ", config.vocab_size);
+  }
+  HADAL_CHECK(static_cast<int64_t>(ids.size()) >= least, kUsage, "there are ", ids.size(),
+              " tokens, expected at least ", least);
+  return ids;
+}
+
+std::unique_ptr<Transformer> load_fp32_model(const std::string& folder, bool gradients) {
+  ConfigWarnings warnings;
+  const ModelConfig config = load_config(folder, warnings);
+  for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
+  auto model = std::make_unique<Transformer>(config);
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  for (Param& p : model->params().all()) p.dtype = DType::kF32;
+  if (gradients) {
+    model->params().allocate_training();
+  } else {
+    model->params().allocate_values();
+  }
+  for (Param& p : model->params().all()) {
+    const Out1 value = p.vec_mut();
+    read_weight(checkpoint, p.name, p.shape, {value.data(), static_cast<size_t>(value.size())});
+  }
+  return model;
+}
+
+}  // namespace hadal

@@ -1,0 +1,39 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "model/transformer.h"
+#include "text/tokenizer.h"
+
+namespace hadal {
+
+// What several commands share.
+
+// --threads N. Calls set_num_threads when parsed.
+void add_threads(CLI::App* command);
+// --json.
+void add_json(CLI::App* command, bool& json, const std::string& what = "print one JSON object");
+// --dtype fp32|bf16: of the Linears' arithmetic.
+void add_precision(CLI::App* command, Precision& precision);
+// One line on standard output.
+void print_json(const OrderedJson& json);
+
+// --ids 1,2,3 or --text T: exactly one of them.
+struct TokenInput {
+  std::vector<int32_t> ids;
+  std::string text;
+};
+void add_token_input(CLI::App* command, TokenInput& input);
+// The ids; --text goes through the model folder's tokenizer, special tokens around it included.
+// Error{kUsage} for an id outside the vocabulary or fewer than `least` tokens.
+std::vector<int32_t> token_ids(const TokenInput& input, const std::string& model,
+                               const ModelConfig& config, int64_t least);
+
+// A model folder loaded in FP32, with memory for gradients if asked. Warnings go to the log.
+std::unique_ptr<Transformer> load_fp32_model(const std::string& folder, bool gradients);
+
+}  // namespace hadal

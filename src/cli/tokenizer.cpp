@@ -1,0 +1,53 @@
+// hadal tokenizer train: a byte-level BPE tokenizer from text.
+#include <fmt/format.h>
+
+#include "cli/app.h"
+#include "cli/options.h"
+#include "core/files.h"
+#include "text/bpe_trainer.h"
+#include "train/data.h"
+
+namespace hadal {
+namespace {
+
+struct Options {
+  std::vector<std::string> input;
+  std::string out;
+  BpeTrainOptions train;
+};
+
+int train(const Options& o) {
+  BpeTrainer trainer(o.train);
+  for (const fs::path& file : expand_paths(o.input)) {
+    read_documents(file, [&](std::string_view text) { trainer.add(text); });
+  }
+  const TokenizerJson files = trainer.train();
+  const fs::path out(o.out);
+  if (out.has_parent_path()) make_folder(out.parent_path());
+  write_file_atomically(out, files.tokenizer_json);
+  write_file_atomically(out.parent_path() / "tokenizer_config.json", files.tokenizer_config_json);
+  fmt::print("{} from {} bytes of text\n", out.string(), trainer.bytes_seen());
+  return 0;
+}
+
+}  // namespace
+
+void add_tokenizer(Cli& cli) {
+  CLI::App* group = add_command(cli, "tokenizer", "make a tokenizer", "");
+  group->require_subcommand(1);
+  CLI::App* command = group->add_subcommand("train", "byte-level BPE from text");
+  command->footer(
+      "Examples:\n"
+      "  hadal tokenizer train --input a.txt b.jsonl.zst --vocab-size 8192 --out tokenizer.json\n"
+      "tokenizer_config.json is written beside it.\n");
+  auto o = std::make_shared<Options>();
+  command->add_option("--input", o->input, "files: .txt, .jsonl, .zst of them; * and ? in names")
+      ->required()
+      ->type_name("FILE...");
+  command->add_option("--vocab-size", o->train.vocab_size, "ids in all (default 8192)")
+      ->type_name("N");
+  command->add_option("--out", o->out, "tokenizer.json to write")->required()->type_name("FILE");
+  on_run(cli, command, [o] { return train(*o); });
+}
+
+}  // namespace hadal

@@ -1,0 +1,80 @@
+// hadal train: pre-training from a recipe.
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "cli/app.h"
+#include "cli/options.h"
+#include "cli/train_report.h"
+#include "core/parallel.h"
+#include "train/run.h"
+
+namespace hadal {
+namespace {
+
+struct Options {
+  std::string recipe, out;
+  std::vector<std::string> sets;
+  bool resume = false, explain = false, json = false;
+};
+
+TrainRecipe recipe_of(const Options& o) {
+  TrainRecipe recipe = load_recipe(o.recipe, o.sets);
+  if (!o.out.empty()) recipe.run.out = o.out;
+  return recipe;
+}
+
+int run(const Options& o) {
+  const TrainRecipe recipe = recipe_of(o);
+  if (o.explain) {
+    std::cout << explain_recipe(recipe);
+    return 0;
+  }
+  HADAL_CHECK(!recipe.run.out.empty(), kUsage,
+              "where shall the run be written? Give --out DIR or set run.out");
+  if (recipe.run.threads > 0) set_num_threads(recipe.run.threads);
+
+  TrainReport report(o.json);
+  TrainRun run(recipe);
+  if (o.resume) {
+    std::vector<std::string> passed_over;
+    const std::optional<fs::path> from = run.resume(passed_over);
+    for (const std::string& line : passed_over) spdlog::warn("{}", line);
+    report.note(from ? "resumed from " + from->string() : "no checkpoint to resume from");
+  } else {
+    run.check_fresh();
+  }
+  report.begin(run);
+  run.train([&](const Progress& progress) {
+    report.step(progress);
+    return true;
+  });
+  report.end(run);
+  return 0;
+}
+
+}  // namespace
+
+void add_train(Cli& cli) {
+  CLI::App* command = add_command(
+      cli, "train", "train a model as a recipe says",
+      "  hadal train recipes/text_small.toml --out runs/text\n"
+      "  hadal train recipes/text_small.toml --out runs/text --set run.steps=500 --resume\n"
+      "  hadal train recipes/text_small.toml --explain\n"
+      "The model ends in DIR/model, the log of every step in DIR/log.jsonl.\n");
+  auto o = std::make_shared<Options>();
+  command->add_option("RECIPE", o->recipe, "recipe, TOML")->required();
+  command->add_option("--out", o->out, "folder of the run; default: the recipe's run.out")
+      ->type_name("DIR");
+  command->add_option("--set", o->sets, "another value for a key of the recipe; repeatable")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_flag("--resume", o->resume, "go on from the newest checkpoint of the run");
+  command->add_flag("--explain", o->explain, "print every key, its value and meaning, and stop");
+  add_json(command, o->json, "print one JSON object at the end");
+  add_threads(command);
+  on_run(cli, command, [o] { return run(*o); });
+}
+
+}  // namespace hadal

@@ -1,0 +1,71 @@
+#include "cli/train_report.h"
+
+#include <fmt/format.h>
+
+#include "cli/options.h"
+
+namespace hadal {
+
+std::string progress_text(const Progress& p) {
+  std::string text = fmt::format("step {}/{}  loss {:.4f}  bits/byte {:.4f}", p.step, p.steps,
+                                 p.loss, p.bits_per_byte);
+  if (p.evaluation) text += fmt::format("  valid {:.4f}", p.evaluation->bits_per_byte);
+  text += fmt::format("  {:.0f} tok/s  MaxVio {:.2f}", p.tokens_per_s, p.max_vio);
+  if (p.evaluation && !p.evaluation->mtp_loss.empty()) {
+    text += fmt::format("  accept {:.0f}%", 100 * p.evaluation->acceptance);
+  }
+  if (p.not_applied > 0) text += fmt::format("  not applied {}", p.not_applied);
+  return text + "  left " + duration_text(p.eta_s);
+}
+
+void TrainReport::begin(TrainRun& run) {
+  const TrainRecipe& r = run.trainer().recipe();
+  line_.keep(fmt::format("{:.1f}M parameters, {} training tokens, {} tokens a step, {} steps",
+                         static_cast<double>(run.model().params().count()) / 1e6,
+                         run.data().tokens(), r.batch.sequences * r.data.sequence_length,
+                         r.run.steps));
+}
+
+void TrainReport::step(const Progress& progress) {
+  if (first_max_vio_ < 0) first_max_vio_ = progress.max_vio;
+  const int64_t every = progress.step;
+  const bool fresh =
+      progress.evaluation &&
+      (!last_.evaluation || progress.evaluation->bits_per_byte != last_.evaluation->bits_per_byte);
+  last_ = progress;
+  if (fresh || every == progress.steps || !progress.applied) {
+    line_.keep(progress_text(progress));
+  } else {
+    line_.show(progress_text(progress));
+  }
+}
+
+void TrainReport::end(TrainRun& run) {
+  if (json_) {
+    OrderedJson json{{"steps", last_.step},
+                     {"tokens", last_.tokens},
+                     {"loss", last_.loss},
+                     {"tokens_per_s", last_.tokens_per_s},
+                     {"not_applied", last_.not_applied},
+                     {"max_vio_first", first_max_vio_},
+                     {"max_vio_last", last_.max_vio},
+                     {"model", run.model_folder().string()}};
+    if (run.before()) json["before"] = evaluation_json(*run.before());
+    if (run.after()) json["after"] = evaluation_json(*run.after());
+    print_json(json);
+    return;
+  }
+  if (run.before() && run.after()) {
+    fmt::print("held-out bits per byte  {:.4f} -> {:.4f}\n", run.before()->bits_per_byte,
+               run.after()->bits_per_byte);
+    fmt::print("held-out worst MaxVio   {:.3f} -> {:.3f}\n", run.before()->max_vio,
+               run.after()->max_vio);
+    if (!run.after()->mtp_loss.empty()) {
+      fmt::print("MTP acceptance          {:.1f}% -> {:.1f}%\n", 100 * run.before()->acceptance,
+                 100 * run.after()->acceptance);
+    }
+  }
+  fmt::print("model                   {}\n", run.model_folder().string());
+}
+
+}  // namespace hadal

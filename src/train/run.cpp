@@ -1,0 +1,108 @@
+#include "train/run.h"
+
+#include <fstream>
+
+#include "core/json.h"
+#include "train/checkpoint.h"
+
+namespace hadal {
+namespace {
+
+TokenizerFacts facts_of(const Tokenizer& tokenizer) {
+  return {tokenizer.vocab_size(), tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()};
+}
+
+TokenSourceOptions source_options(const TrainRecipe& recipe, int64_t mtp_depth, bool shuffle) {
+  return {recipe.data.sequence_length, mtp_depth, static_cast<uint64_t>(recipe.run.seed), shuffle};
+}
+
+}  // namespace
+
+TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run.out) {
+  HADAL_CHECK(!recipe.data.tokenizer.empty(), kUsage, "the recipe's data.tokenizer is missing");
+  HADAL_CHECK(!recipe.data.train.empty(), kUsage, "the recipe's data.train names no files");
+  const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
+  const ModelConfig config = recipe_model(recipe, facts_of(tokenizer));
+
+  const auto seed = static_cast<uint64_t>(recipe.run.seed);
+  TokenDocuments documents = tokenize_files(tokenizer, expand_paths(recipe.data.train));
+  TokenDocuments held_out;
+  if (!recipe.data.valid.empty()) {
+    held_out = tokenize_files(tokenizer, expand_paths(recipe.data.valid));
+  } else if (recipe.data.valid_share > 0) {
+    held_out = split_documents(documents, recipe.data.valid_share, seed);
+  }
+  const int64_t depth = config.num_nextn_predict_layers;
+  train_ = std::make_unique<TokenSource>(std::move(documents), source_options(recipe, depth, true));
+  if (held_out.count() > 0) {
+    valid_ =
+        std::make_unique<TokenSource>(std::move(held_out), source_options(recipe, depth, false));
+  }
+  model_ = std::make_unique<Transformer>(config);
+  model_->params().allocate_training();
+  model_->params().initialise(seed, recipe.optim.init_std);
+  trainer_ = std::make_unique<Trainer>(*model_, recipe_, *train_, valid_.get());
+}
+
+void TrainRun::check_fresh() const {
+  HADAL_CHECK(!fs::exists(out_ / "log.jsonl"), kUsage, out_.string(),
+              " holds a run already; --resume goes on with it");
+}
+
+std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over) {
+  const std::optional<fs::path> newest = newest_checkpoint(out_, passed_over);
+  if (newest) load_checkpoint(*trainer_, *newest);
+  return newest;
+}
+
+void TrainRun::train(const std::function<bool(const Progress&)>& each) {
+  make_folder(out_);
+  write_file_atomically(out_ / "recipe.json", recipe_json(recipe_).dump(2) + "\n");
+  std::ofstream log(out_ / "log.jsonl", std::ios::app);
+  HADAL_CHECK(log.good(), kIo, "cannot write ", (out_ / "log.jsonl").string());
+  if (valid_ != nullptr) before_ = trainer_->evaluate();
+  int64_t saved = -1;
+  trainer_->run([&](const Progress& progress) {
+    log << progress_json(progress).dump() << std::endl;
+    const int64_t every = recipe_.run.checkpoint_every;
+    if (every > 0 && progress.step % every == 0) {
+      save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
+      saved = progress.step;
+    }
+    return each(progress);
+  });
+  HADAL_CHECK(log.good(), kIo, "cannot write ", (out_ / "log.jsonl").string());
+  if (valid_ != nullptr) after_ = trainer_->evaluate();
+  if (saved != trainer_->state().step) {
+    save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
+  }
+  export_model(*model_, model_folder(), DType::kF32, recipe_.data.tokenizer);
+}
+
+OrderedJson evaluation_json(const Evaluation& e) {
+  OrderedJson json{{"loss", e.loss},       {"bits_per_byte", e.bits_per_byte},
+                   {"tokens", e.tokens},   {"bytes", e.bytes},
+                   {"max_vio", e.max_vio}, {"max_vio_by_layer", e.violations}};
+  if (!e.mtp_loss.empty()) {
+    json["mtp_loss"] = e.mtp_loss;
+    json["acceptance"] = e.acceptance;
+  }
+  return json;
+}
+
+OrderedJson progress_json(const Progress& p) {
+  OrderedJson json{{"step", p.step},
+                   {"tokens", p.tokens},
+                   {"loss", p.loss},
+                   {"mtp_loss", p.mtp_loss},
+                   {"bits_per_byte", p.bits_per_byte},
+                   {"lr", p.lr},
+                   {"gradient_norm", p.gradient_norm},
+                   {"max_vio", p.max_vio},
+                   {"tokens_per_s", p.tokens_per_s},
+                   {"applied", p.applied}};
+  if (p.evaluation) json["evaluation"] = evaluation_json(*p.evaluation);
+  return json;
+}
+
+}  // namespace hadal
