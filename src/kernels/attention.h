@@ -34,6 +34,8 @@ struct AttentionHeads {
 // The most columns of an AttentionPart, and how many beyond its own it may fill with rubbish.
 constexpr int64_t kAttentionColumns = 192;
 constexpr int64_t kAttentionSlack = 16;
+// Up to so many columns, all with the same keys, attention_few_part takes, and has no slack.
+constexpr int64_t kAttentionFew = 8;
 // A part's keys are cut into blocks of this many from key_begin on.
 constexpr int64_t kAttentionKeys = 96;
 
@@ -43,8 +45,9 @@ struct AttentionDims {
 };
 
 // Columns against the keys [key_begin, key_end). Writes a part, to be joined with those of other
-// key ranges: for each column its largest score, sum = sum_j e^(score_j - max), and the row
-// o = sum_j e^(score_j - max) v_j of o_stride >= v numbers, a multiple of 16 (the rest is rubbish).
+// key ranges: for each column max, its largest score times log2 e, sum = sum_j p_j and the row
+// o = sum_j p_j v_j of o_stride >= v numbers, a multiple of 16 (the rest is rubbish), where
+// p_j = 2^(score_j log2 e - max).
 struct AttentionPart {
   AttentionDims dims;
   AttentionRows keys, values;

@@ -13,7 +13,10 @@
 #include "kernels/activation.inl"
 #include "kernels/norm.inl"
 #include "kernels/rope.inl"
+#include "kernels/attention_tile.inl"
 #include "kernels/attention.inl"
+#include "kernels/attention_few.inl"
+#include "kernels/attention_gradient.inl"
 #include "kernels/peak.inl"
 // clang-format on
 
@@ -50,6 +53,7 @@ constinit const Kernels HADAL_FAMILY_TABLE{
 
     .attention_workspace = flash::attention_workspace,
     .attention_part = flash::attention_part,
+    .attention_few_part = flash::attention_few_part,
     .attention_gradient = flash::attention_gradient,
 
     .peak_fp32 = peak_fp32,

@@ -87,10 +87,11 @@ struct Kernels {
   void (*rope_halves)(float* x, const float* cos, const float* sin, float direction, int64_t pairs,
                       int64_t heads, int64_t stride) noexcept;
 
-  // ---- attention (attention.inl): kernels/attention.h says what a task is. The workspace is for
-  // both, 64-byte aligned.
+  // ---- attention (attention.inl): kernels/attention.h says what a task is. The workspace is
+  // for any of them, 64-byte aligned.
   int64_t (*attention_workspace)(int64_t qk_dim, int64_t v_dim) noexcept;  // floats
   void (*attention_part)(const AttentionPart& task, float* workspace) noexcept;
+  void (*attention_few_part)(const AttentionPart& task, float* workspace) noexcept;
   void (*attention_gradient)(const AttentionGradient& task, float* workspace) noexcept;
 
   // ---- this machine's roofs (peak.inl): `steps` rounds of arithmetic in registers; return how

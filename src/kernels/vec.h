@@ -18,7 +18,8 @@
 //   pin(a)                                  keeps a compiler from reloading a at each use
 //   scale_pow2(a, n)                        a * 2^n for a in [0.5, 2] and whole |n| <= 250, one
 //                                           rounding
-//   vexp(a) tanh(a) sigmoid(a)              below
+//   low_bits_as_pow2(a)                     the float whose bits are those of a, shifted left by 23
+//   vexp(a) exp2_below(a) tanh(a) sigmoid(a)                                    below
 //
 // Where HADAL_BF16_DOT is defined, a Vec also carries 16 pairs of BF16 bits, the first in the lower
 // half:
@@ -66,6 +67,20 @@ inline Vec vexp(Vec a) {
   p = fma(p, r, set(5.0000001201e-1f));
   p = add(fma(p, mul(r, r), r), set(1.0f));
   return scale_pow2(p, n);
+}
+
+// 2^a within 2 ulp for a < 127; 0 from -126.5 down (-inf too), and no denormals; NaN stays.
+inline Vec exp2_below(Vec a) {
+  const Vec x = max(set(-127.0f), a);
+  const Vec magic = set(12582912.0f + 127.0f);
+  const Vec t = add(x, magic);  // its low bits: the exponent of the result, biased
+  const Vec f = sub(x, sub(t, magic));
+  Vec p = set(1.3264727e-3f);
+  p = fma(p, f, set(9.671513e-3f));
+  p = fma(p, f, set(5.5507336e-2f));
+  p = fma(p, f, set(2.4022242e-1f));
+  p = fma(p, f, set(6.93147e-1f));
+  return mul(fma(p, f, set(1.0f)), low_bits_as_pow2(t));
 }
 
 // 1 / (1 + e^-a); 0 below -88.72.

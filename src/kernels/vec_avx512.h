@@ -75,6 +75,9 @@ inline Vec swap_pairs(Vec a) {
 inline Vec scale_pow2(Vec a, Vec n) {
   return {_mm512_scalef_ps(a.v, n.v)};
 }
+inline Vec low_bits_as_pow2(Vec a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
+}
 
 inline float sum(Vec a) {
   const __m256 u = _mm256_add_ps(_mm512_extractf32x8_ps(a.v, 1), _mm512_castps512_ps256(a.v));

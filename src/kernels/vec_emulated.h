@@ -86,6 +86,9 @@ inline Vec scale_pow2(Vec a, Vec n) {
     return n.v[i] == n.v[i] ? __builtin_ldexpf(a.v[i], static_cast<int>(n.v[i])) : n.v[i];
   });
 }
+inline Vec low_bits_as_pow2(Vec a) {
+  return each_lane([&](int i) { return from_bits(bits(a.v[i]) << 23); });
+}
 
 inline float sum(Vec a) {
   for (int half = 8; half > 0; half /= 2) {

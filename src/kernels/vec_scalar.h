@@ -99,6 +99,9 @@ inline Vec scale_pow2(Vec a, Vec n) {
   const Bits4 rest = reinterpret_cast<Bits4>(whole - half + 127) << 23;
   return mul(mul(a, from_bits(first)), from_bits(rest));
 }
+inline Vec low_bits_as_pow2(Vec a) {
+  return from_bits(reinterpret_cast<Bits4>(a.v) << 23);
+}
 
 inline float sum(Vec a) {
   return (a.v[2] + a.v[0]) + (a.v[3] + a.v[1]);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "core/parallel.h"
 #include "kernels/attention.h"
@@ -159,7 +160,8 @@ void write_columns(const AttentionPart& part, const QueryBlock& block, const Att
     const float inverse = 1 / part.sum[i];
     float* to = o.row(row) + head * shape.v_dim;
     for (int64_t d = 0; d < shape.v_dim; ++d) to[d] = from[d] * inverse;
-    if (!lse.empty()) lse.row(row)[head] = part.max[i] + std::log(part.sum[i]);
+    if (!lse.empty())
+      lse.row(row)[head] = std::numbers::ln2_v<float> * (part.max[i] + std::log2(part.sum[i]));
   }
 }
 
@@ -382,7 +384,8 @@ struct PagedCall {
   Out2 o;
 
   int64_t group() const { return shape.heads / shape.kv_heads; }
-  int64_t columns() const { return group() + kAttentionSlack; }
+  bool few() const { return group() <= kAttentionFew; }
+  int64_t columns() const { return group() + (few() ? 0 : kAttentionSlack); }
   int64_t o_stride() const { return round_up(shape.v_dim, 16); }
   const PagedSequence& sequence(int64_t row) const { return sequences[static_cast<size_t>(row)]; }
   // Numbers of the parts of a row.
@@ -457,7 +460,7 @@ void join_parts(const Kernels& kernel, const PagedCall& call, const PagedHead& h
   std::fill_n(o, width, 0.0f);
   for (int64_t s = 0; s < head.splits; ++s) {
     const int64_t i = s * call.columns() + c;
-    const float factor = std::exp(head.max[i] - max);
+    const float factor = std::exp2(head.max[i] - max);
     sum += factor * head.sum[i];
     kernel.add_scaled_row(factor, head.o + i * call.o_stride(), o, width);
   }
@@ -478,6 +481,7 @@ void paged_attention(In2 q, std::span<const PagedSequence> sequences, const Page
   const Kernels& kernel = kernels();
   const PagedCall call{q, sequences, layout, shape, o};
   const Workspaces workspaces(scratch, kernel.attention_workspace(shape.qk_dim, shape.v_dim));
+  const auto part = call.few() ? kernel.attention_few_part : kernel.attention_part;
   for (int64_t begin = 0, end = 0; begin < q.dim(0); begin = end) {
     int64_t floats = 0;
     while (end < q.dim(0) && (end == begin || floats < kPartFloats)) {
@@ -486,9 +490,8 @@ void paged_attention(In2 q, std::span<const PagedSequence> sequences, const Page
     const Arena::Scope parts_scope(scratch);
     const View<PagedHead, 1> heads = make_heads(call, begin, end, scratch);
     const View<PagedTask, 1> tasks = make_tasks(call, heads, scratch);
-    parallel_tasks(tasks.dim(0), [&](int64_t i) {
-      kernel.attention_part(part_of(call, tasks.data()[i]), workspaces.mine());
-    });
+    parallel_tasks(tasks.dim(0),
+                   [&](int64_t i) { part(part_of(call, tasks.data()[i]), workspaces.mine()); });
     parallel_for(heads.dim(0) * call.group(), 16, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         join_parts(kernel, call, heads.data()[i / call.group()], i % call.group());
