@@ -229,10 +229,9 @@ class Parser {
           key == "original_max_position_embeddings") {
         continue;
       }
-      const bool known = std::ranges::any_of(config_fields(), [&](const ConfigField& field) {
-        return field.name == key || field.alias == key;
-      });
-      if (!known) unknown_.push_back(key);
+      const std::string_view name = key;
+      const auto named = [name](const ConfigField& f) { return f.name == name || f.alias == name; };
+      if (std::ranges::none_of(config_fields(), named)) unknown_.push_back(key);
     }
   }
 
