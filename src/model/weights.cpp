@@ -253,8 +253,12 @@ void write_weight(CheckpointWriter& writer, const std::string& name,
     format->decode({codes.data(), {}, {}}, {decoded.data(), {1, piece.cols}});
     const int64_t at = first_bad(decoded);
     if (at != kNone) {
-      refuse_number(str("tensor ", quote_name(name)), piece.first + at, spec.shape,
-                    values[static_cast<size_t>(piece.first + at)]);
+      const float value = values[static_cast<size_t>(piece.first + at)];
+      const std::string where = str("tensor ", quote_name(name));
+      HADAL_CHECK(!(value - value == 0), kFormat, where, " at ",
+                  position(piece.first + at, spec.shape), " is ", value, ", which is infinite in ",
+                  dtype_name(spec.dtype));
+      refuse_number(where, piece.first + at, spec.shape, value);
     }
     writer.write(name, codes);
   }
