@@ -5,7 +5,8 @@
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
-// clang-format off: bodies may build on earlier ones.
+// Bodies build on earlier ones, so their order stays.
+// clang-format off
 #include "kernels/gemm_pack.inl"
 #include "kernels/gemm.inl"
 #include "kernels/gemv.inl"
