@@ -34,8 +34,10 @@ struct AttentionHeads {
 // The most columns of an AttentionPart, and how many beyond its own it may fill with rubbish.
 constexpr int64_t kAttentionColumns = 192;
 constexpr int64_t kAttentionSlack = 16;
-// Up to so many columns, all with the same keys, attention_few_part takes, and has no slack.
+// attention_few_part takes a query row's columns of one or more key heads, at most so many to a key
+// head and so many together. They see all the keys of the part; nothing is written beyond them.
 constexpr int64_t kAttentionFew = 8;
+constexpr int64_t kAttentionFewColumns = 64;
 // A part's keys are cut into blocks of this many from key_begin on.
 constexpr int64_t kAttentionKeys = 96;
 
@@ -53,6 +55,7 @@ struct AttentionPart {
   AttentionRows keys, values;
   int64_t key_begin = 0, key_end = 0;
   AttentionColumns columns;
+  int64_t key_step = 0, value_step = 0;  // attention_few_part: numbers from key head to key head
   AttentionHeads<const float> q;
   float* o = nullptr;
   int64_t o_stride = 0;

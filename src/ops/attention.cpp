@@ -7,34 +7,15 @@
 #include <numbers>
 
 #include "core/parallel.h"
-#include "kernels/attention.h"
 #include "kernels/kernels.h"
+#include "ops/attention_tasks.h"
 
 namespace hadal {
 namespace {
 
-constexpr int64_t kPanel = 48;  // columns that a kernel takes together
 constexpr int64_t kWholeMatrix = std::numeric_limits<int64_t>::max();
 
-int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
-
 // ---- checks
-
-void check_dims(const char* op, const AttentionShape& s) {
-  HADAL_CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0, kShape, op, ": ",
-              s.kv_heads, " key heads do not divide ", s.heads, " heads");
-  HADAL_CHECK(s.qk_dim > 0 && s.v_dim > 0, kShape, op, ": heads of ", s.qk_dim, " and ", s.v_dim,
-              " numbers, expected at least 1");
-  HADAL_CHECK(s.scale > 0 && std::isfinite(s.scale), kShape, op, ": scale is ", s.scale,
-              ", expected a positive number");
-}
-
-void check_shape(const char* op, const char* name, In2 x, int64_t rows, int64_t columns) {
-  HADAL_CHECK(x.dim(0) == rows && x.dim(1) == columns, kShape, op, ": ", name, " is [", x.dim(0),
-              ", ", x.dim(1), "], expected [", rows, ", ", columns, "]");
-}
 
 // Each span lies in the matrices and has a key for every query; no two share a row of queries, nor
 // of keys when these are written to.
@@ -73,10 +54,6 @@ void check_spans(const char* op, std::span<const AttentionSpan> spans, int64_t q
 
 // ---- what kernels see
 
-AttentionDims dims_of(const AttentionShape& s) {
-  return {s.qk_dim, s.v_dim, s.scale};
-}
-
 const std::byte* bytes_of(In2 x) {
   return reinterpret_cast<const std::byte*>(x.data());
 }
@@ -86,32 +63,9 @@ AttentionRows rows_of(const std::byte* const* base, In2 x, int64_t begin, int64_
   return {base, kWholeMatrix, x.row_stride(), begin * x.row_stride() + first, false};
 }
 
-template <class T>
-AttentionHeads<T> heads_of(View<T, 2> x, int64_t row, int64_t first_head, int64_t head_numbers) {
-  return {x.row(row) + first_head * head_numbers, x.row_stride()};
-}
-
 AttentionColumns columns_of(const AttentionSpan& span, int64_t group) {
   const int64_t queries = span.q_end - span.q_begin;
   return {0, queries * group, group, span.k_end - span.k_begin - queries + 1};
-}
-
-// Scratch of the threads that may work at once.
-class Workspaces {
- public:
-  Workspaces(Arena& scratch, int64_t floats)
-      : floats_(round_up(floats, 16)), all_(scratch.floats(num_threads() * floats_)) {}
-  float* mine() const { return all_.data() + thread_index() * floats_; }
-
- private:
-  int64_t floats_;
-  Out1 all_;
-};
-
-// Columns of a task, of so many in all: large tasks read keys less often, but every thread should
-// have some.
-int64_t block_columns(int64_t all) {
-  return std::clamp(all / (8 * num_threads()) / kPanel * kPanel, kPanel, kAttentionColumns);
 }
 
 // ---- forward
@@ -316,185 +270,6 @@ void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
     parallel_for(to.dim(0), 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         kernel.add_row(cut.dq.row(r), to.row(r) + cut.kv_head * width, width);
-      }
-    });
-  }
-}
-
-// ---- paged
-
-namespace {
-
-constexpr int64_t kSplitTokens = 2 * kAttentionKeys;
-constexpr int64_t kMostSplits = 64;  // then they grow, so that parts stay few in a long context
-constexpr int64_t kPartFloats = int64_t{4} << 20;  // parts of some rows that are held at a time
-
-int64_t split_tokens(int64_t length) {
-  const int64_t most = kSplitTokens * kMostSplits;
-  return kSplitTokens * ((length + most - 1) / most);
-}
-int64_t splits_of(const PagedSequence& s) {
-  const int64_t tokens = split_tokens(s.length);
-  return (s.length + tokens - 1) / tokens;
-}
-
-void check_layout(const PagedLayout& l, const AttentionShape& s) {
-  constexpr const char* kOp = "paged_attention";
-  HADAL_CHECK(l.dtype == DType::kF32 || l.dtype == DType::kBF16, kShape, kOp, ": the cache holds ",
-              dtype_name(l.dtype), ", expected F32 or BF16");
-  HADAL_CHECK(l.page_tokens > 0, kShape, kOp, ": pages of ", l.page_tokens, " tokens");
-  const auto check_columns = [&](const char* name, int64_t first, int64_t stride, int64_t width) {
-    const int64_t last = first + (s.kv_heads - 1) * stride;
-    HADAL_CHECK(first >= 0 && stride >= 0 && last + width <= l.row_elements, kShape, kOp, ": ",
-                name, " heads reach column ", last + width, " of a cached row of ", l.row_elements);
-  };
-  check_columns("key", l.key_first, l.key_stride, s.qk_dim);
-  check_columns("value", l.value_first, l.value_stride, s.v_dim);
-}
-
-void check_sequences(std::span<const PagedSequence> sequences, int64_t rows, int64_t page_tokens) {
-  constexpr const char* kOp = "paged_attention";
-  HADAL_CHECK(static_cast<int64_t>(sequences.size()) == rows, kShape, kOp, ": ", sequences.size(),
-              " sequences for ", rows, " rows of q");
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const PagedSequence& s = sequences[i];
-    HADAL_CHECK(s.length > 0, kShape, kOp, ": sequence ", i, " has length ", s.length,
-                ", expected at least 1");
-    const auto room = static_cast<int64_t>(s.pages.size()) * page_tokens;
-    HADAL_CHECK(s.length <= room, kShape, kOp, ": sequence ", i, " has length ", s.length,
-                " but its pages hold ", room, " tokens");
-  }
-}
-
-// One key head of one query row, and its parts: `columns` columns for each split in turn.
-struct PagedHead {
-  int64_t row, kv_head, splits;
-  float *o, *max, *sum;
-};
-struct PagedTask {
-  const PagedHead* head;
-  int64_t split, begin, end;  // columns of the group
-};
-
-struct PagedCall {
-  In2 q;
-  std::span<const PagedSequence> sequences;
-  const PagedLayout& layout;
-  const AttentionShape& shape;
-  Out2 o;
-
-  int64_t group() const { return shape.heads / shape.kv_heads; }
-  bool few() const { return group() <= kAttentionFew; }
-  int64_t columns() const { return group() + (few() ? 0 : kAttentionSlack); }
-  int64_t o_stride() const { return round_up(shape.v_dim, 16); }
-  const PagedSequence& sequence(int64_t row) const { return sequences[static_cast<size_t>(row)]; }
-  // Numbers of the parts of a row.
-  int64_t part_floats(int64_t row) const {
-    return splits_of(sequence(row)) * shape.kv_heads * columns() * (o_stride() + 2);
-  }
-};
-
-View<PagedHead, 1> make_heads(const PagedCall& call, int64_t begin, int64_t end, Arena& scratch) {
-  const int64_t kv_heads = call.shape.kv_heads;
-  View<PagedHead, 1> heads = scratch.make<PagedHead>((end - begin) * kv_heads);
-  for (int64_t i = 0; i < heads.dim(0); ++i) {
-    PagedHead& h = heads.data()[i];
-    h.row = begin + i / kv_heads;
-    h.kv_head = i % kv_heads;
-    h.splits = splits_of(call.sequence(h.row));
-    const int64_t columns = h.splits * call.columns();
-    h.o = scratch.floats(columns * call.o_stride()).data();
-    h.max = scratch.floats(columns).data();
-    h.sum = scratch.floats(columns).data();
-  }
-  return heads;
-}
-
-View<PagedTask, 1> make_tasks(const PagedCall& call, View<PagedHead, 1> heads, Arena& scratch) {
-  int64_t columns = 0;
-  for (int64_t i = 0; i < heads.dim(0); ++i) columns += heads.data()[i].splits * call.group();
-  const int64_t size = block_columns(columns);
-  const int64_t blocks = (call.group() + size - 1) / size;
-  View<PagedTask, 1> tasks = scratch.make<PagedTask>(columns / call.group() * blocks);
-  PagedTask* next = tasks.data();
-  for (int64_t i = 0; i < heads.dim(0); ++i) {
-    const PagedHead& head = heads.data()[i];
-    for (int64_t split = 0; split < head.splits; ++split) {
-      for (int64_t c = 0; c < call.group(); c += size) {
-        *next++ = {&head, split, c, std::min(call.group(), c + size)};
-      }
-    }
-  }
-  return tasks;
-}
-
-AttentionPart part_of(const PagedCall& call, const PagedTask& task) {
-  const PagedHead& head = *task.head;
-  const PagedSequence& sequence = call.sequence(head.row);
-  const PagedLayout& l = call.layout;
-  const int64_t tokens = split_tokens(sequence.length);
-  AttentionPart part;
-  part.dims = dims_of(call.shape);
-  part.keys = {sequence.pages.data(), l.page_tokens, l.row_elements,
-               l.key_first + head.kv_head * l.key_stride, l.dtype == DType::kBF16};
-  part.values = part.keys;
-  part.values.first = l.value_first + head.kv_head * l.value_stride;
-  part.key_begin = task.split * tokens;
-  part.key_end = std::min(sequence.length, part.key_begin + tokens);
-  part.columns = {task.begin, task.end, call.group(), sequence.length};
-  part.q = heads_of(call.q, head.row, head.kv_head * call.group(), call.shape.qk_dim);
-  const int64_t first = task.split * call.columns() + task.begin;
-  part.o = head.o + first * call.o_stride();
-  part.o_stride = call.o_stride();
-  part.max = head.max + first;
-  part.sum = head.sum + first;
-  return part;
-}
-
-// The output of column c, from its parts in order.
-void join_parts(const Kernels& kernel, const PagedCall& call, const PagedHead& head, int64_t c) {
-  const int64_t width = call.shape.v_dim;
-  float* o = call.o.row(head.row) + (head.kv_head * call.group() + c) * width;
-  float max = head.max[c], sum = 0;
-  for (int64_t s = 1; s < head.splits; ++s) max = std::max(max, head.max[s * call.columns() + c]);
-  std::fill_n(o, width, 0.0f);
-  for (int64_t s = 0; s < head.splits; ++s) {
-    const int64_t i = s * call.columns() + c;
-    const float factor = std::exp2(head.max[i] - max);
-    sum += factor * head.sum[i];
-    kernel.add_scaled_row(factor, head.o + i * call.o_stride(), o, width);
-  }
-  kernel.scale_row(1 / sum, o, width);
-}
-
-}  // namespace
-
-void paged_attention(In2 q, std::span<const PagedSequence> sequences, const PagedLayout& layout,
-                     const AttentionShape& shape, Out2 o, Arena& scratch) {
-  check_dims("paged_attention", shape);
-  check_shape("paged_attention", "q", q, q.dim(0), shape.heads * shape.qk_dim);
-  check_shape("paged_attention", "o", o, q.dim(0), shape.heads * shape.v_dim);
-  check_layout(layout, shape);
-  check_sequences(sequences, q.dim(0), layout.page_tokens);
-
-  const Arena::Scope scope(scratch);
-  const Kernels& kernel = kernels();
-  const PagedCall call{q, sequences, layout, shape, o};
-  const Workspaces workspaces(scratch, kernel.attention_workspace(shape.qk_dim, shape.v_dim));
-  const auto part = call.few() ? kernel.attention_few_part : kernel.attention_part;
-  for (int64_t begin = 0, end = 0; begin < q.dim(0); begin = end) {
-    int64_t floats = 0;
-    while (end < q.dim(0) && (end == begin || floats < kPartFloats)) {
-      floats += call.part_floats(end++);
-    }
-    const Arena::Scope parts_scope(scratch);
-    const View<PagedHead, 1> heads = make_heads(call, begin, end, scratch);
-    const View<PagedTask, 1> tasks = make_tasks(call, heads, scratch);
-    parallel_tasks(tasks.dim(0),
-                   [&](int64_t i) { part(part_of(call, tasks.data()[i]), workspaces.mine()); });
-    parallel_for(heads.dim(0) * call.group(), 16, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        join_parts(kernel, call, heads.data()[i / call.group()], i % call.group());
       }
     });
   }
