@@ -6,7 +6,7 @@ tokenizers, and what it encodes and decodes with them.
 
 NAME.json             a tokenizer.json
 NAME_vectors.jsonl    {"text", "ids", "with_special"} and {"decode": ids, "text", "skip_special"}
-code_points.json      for each tokenizer (and those of the data folder, if it is there) a digest of
+code_points.json      for some of them, and DeepSeek-V3's if the data folder is there, a digest of
                       the ids of every code point alone and inside text, by blocks of 16,384 code
                       points: CRC-32 over the ids as little-endian int32, -1 after each text
 
@@ -171,6 +171,7 @@ def behaviors():
 
 
 KINDS = [gpt2, gpt2_prefix, llama3, olmo2, deepseek_v2, cased, behaviors]
+WITH_DIGESTS = [gpt2, llama3, deepseek_v2, behaviors]  # kinds of regular expression
 
 
 def texts(rng):
@@ -204,7 +205,7 @@ def write_vectors(name, tokenizer):
 
 
 def around(c):
-    return f"a{c}b {c}1{c}.{c}\n{c}{c} '{c}  {c}中{c}"
+    return f"a{c} {c}1{c}.{c}\n{c}{c}'{c}中{c}"
 
 
 def code_point_digests(tokenizer):
@@ -225,22 +226,24 @@ def main():
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared/data")
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
-    known = OUT / "code_points.json"
-    digests = json.loads(known.read_text()) if known.exists() else {}
+    tokenizers = {}
     for make in KINDS:
-        tokenizer = make()
-        data = json.loads(tokenizer.to_str())
+        data = json.loads(make().to_str())
         if make is not llama3:  # the older spelling of merges
             data["model"]["merges"] = [" ".join(pair) for pair in data["model"]["merges"]]
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         (OUT / f"{make.__name__}.json").write_text(text + "\n", encoding="utf-8")
-        tokenizer = Tokenizer.from_str(text)
-        write_vectors(make.__name__, tokenizer)
-        digests[make.__name__] = code_point_digests(tokenizer)
-    for file in ["tokenizer/tokenizer.json", "tokenizer_small/tokenizer_4k.json"]:
-        if (args.data / file).exists():
-            digests[file] = code_point_digests(Tokenizer.from_file(str(args.data / file)))
-    (OUT / "code_points.json").write_text(json.dumps(digests, indent=0) + "\n")
+        tokenizers[make] = Tokenizer.from_str(text)
+        write_vectors(make.__name__, tokenizers[make])
+
+    known = OUT / "code_points.json"
+    digests = json.loads(known.read_text()) if known.exists() else {}
+    for make in WITH_DIGESTS:
+        digests[make.__name__] = code_point_digests(tokenizers[make])
+    file = "tokenizer/tokenizer.json"
+    if (args.data / file).exists():
+        digests[file] = code_point_digests(Tokenizer.from_file(str(args.data / file)))
+    known.write_text(json.dumps(digests, indent=0) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ namespace {
 
 using Span = ClassRegex::Match;
 
-// What a text may take through PCRE2: seconds of CPU time, and seconds more a MiB. Linear patterns
-// need hundredths of it.
-constexpr double kBudgetSeconds = 2;
-constexpr double kBudgetSecondsPerMib = 4;
+// Steps of PCRE2 that a text may take: so many, and so many a byte. Patterns of linear time need a
+// hundredth of it.
+constexpr int64_t kBaseSteps = 200'000;
+constexpr int64_t kStepsPerByte = 200;
 
 SplitBehavior parse_behavior(const Json& value, const std::string& where) {
   const std::string& name = json_string(value, where);
@@ -306,8 +306,7 @@ void PreTokenizer::split(std::string_view text, Scratch& scratch,
   if (text.empty()) return;
   if (is_by_hand()) return split_known(impl_->known, text, words);
   if (!scratch.regex) {
-    scratch.regex.emplace(kBudgetSeconds +
-                          kBudgetSecondsPerMib * 0x1p-20 * static_cast<double>(scratch.text_bytes));
+    scratch.regex.emplace(kBaseSteps + kStepsPerByte * static_cast<int64_t>(scratch.text_bytes));
   }
   scratch.spans.assign(1, {0, text.size()});
   const size_t middle = impl_->stages_before_prefix;

@@ -1,7 +1,6 @@
 #include "text/regex.h"
 
 #include <pcre2.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -10,20 +9,23 @@
 namespace hadal {
 namespace {
 
-// Starts of a match that PCRE2 tries before the clock is looked at again.
-constexpr size_t kWindow = 1024;
-// Searches in short texts before the clock is looked at again.
-constexpr int64_t kSearchesPerCheck = 32;
-// Steps one match may take: so many, and so many a character.
-constexpr size_t kBaseSteps = 100'000;
-constexpr size_t kStepsPerCharacter = 16;
-constexpr size_t kJitStackBytes = size_t{1} << 20;
-constexpr uint32_t kHeapLimitKib = 64 * 1024;
+// What one match may put aside to come back to: some 30 bytes a turn of a group's repetition.
+constexpr size_t kJitStackBytes = size_t{1} << 26;
+constexpr uint32_t kHeapLimitKib = 1 << 18;  // the same without JIT
 
-double cpu_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+struct StepCount {
+  int64_t left = 0;
+  size_t base = 0;  // where the stretch that is being passed began
+};
+
+int count_step(pcre2_callout_block* block, void* data) {
+  auto& count = *static_cast<StepCount*>(data);
+  const size_t at = block->current_position;
+  if (block->callout_number == kRegexStepNumber) {
+    count.left -= 1 + static_cast<int64_t>(at - std::min(at, count.base));
+  }
+  count.base = at;
+  return count.left < 0 ? PCRE2_ERROR_MATCHLIMIT : 0;
 }
 
 std::string pcre2_message(int code) {
@@ -78,40 +80,40 @@ struct RegexScratch::Impl {
   std::unique_ptr<pcre2_match_data, MatchDataFree> data;
   std::unique_ptr<pcre2_match_context, MatchContextFree> context;
   std::unique_ptr<pcre2_jit_stack, JitStackFree> stack;
-  double seconds = 0;
-  double deadline = 0;
-  int64_t searches = 0;
+  int64_t steps = 0;
+  StepCount count;
 };
 
-RegexScratch::RegexScratch(double seconds) : impl_(std::make_unique<Impl>()) {
+RegexScratch::RegexScratch(int64_t steps) : impl_(std::make_unique<Impl>()) {
   impl_->data.reset(pcre2_match_data_create(1, nullptr));
   impl_->context.reset(pcre2_match_context_create(nullptr));
   HADAL_CHECK(impl_->data && impl_->context, kResource, "out of memory for matching");
+  impl_->steps = impl_->count.left = steps;
   pcre2_set_heap_limit(impl_->context.get(), kHeapLimitKib);
-  impl_->seconds = seconds;
-  impl_->deadline = cpu_seconds() + seconds;
+  pcre2_set_match_limit(impl_->context.get(),
+                        static_cast<uint32_t>(std::min<int64_t>(steps, UINT32_MAX)));
+  pcre2_set_callout(impl_->context.get(), count_step, &impl_->count);
 }
 
 RegexScratch::~RegexScratch() = default;
 
-void RegexScratch::check_budget(const std::string& where) {
-  HADAL_CHECK(cpu_seconds() < impl_->deadline, kResource, where, ": matching took more than the ",
-              impl_->seconds, " s of CPU time that a text of this length may take");
+int64_t RegexScratch::steps_left() const {
+  return impl_->count.left;
 }
 
 ClassRegex::ClassRegex(const RegexSyntax& syntax, const CodePointClasses& classes,
                        int64_t first_set, const std::string& where)
     : impl_(std::make_unique<Impl>()) {
   impl_->where = where;
-  std::string pattern;
+  std::string pattern = "(?:";  // so that it is not empty
   for (const auto& item : syntax.items) {
     pattern += item.set < 0 ? item.text : class_text(classes.of_set(first_set + item.set));
   }
-  std::vector<unsigned char> bytes(pattern.begin(), pattern.end());
+  pattern += ")";
+  const std::vector<unsigned char> bytes(pattern.begin(), pattern.end());
   int error = 0;
   size_t offset = 0;
-  impl_->code.reset(
-      pcre2_compile(bytes.data(), bytes.size(), PCRE2_USE_OFFSET_LIMIT, &error, &offset, nullptr));
+  impl_->code.reset(pcre2_compile(bytes.data(), bytes.size(), 0, &error, &offset, nullptr));
   HADAL_CHECK(impl_->code, kFormat, where,
               ": the regular expression does not compile: ", pcre2_message(error));
   // Without it (some systems forbid executable memory) pcre2_match interprets the pattern.
@@ -125,30 +127,22 @@ ClassRegex& ClassRegex::operator=(ClassRegex&&) noexcept = default;
 void ClassRegex::find_all(std::span<const uint8_t> subject, RegexScratch& scratch,
                           std::vector<Match>& matches) const {
   auto& s = *scratch.impl_;
-  pcre2_set_match_limit(s.context.get(),
-                        static_cast<uint32_t>(std::min<size_t>(
-                            kBaseSteps + kStepsPerCharacter * subject.size(), UINT32_MAX)));
   const size_t* ends = pcre2_get_ovector_pointer(s.data.get());
   size_t at = 0;
   size_t last_end = SIZE_MAX;
   while (at <= subject.size()) {
-    if (++s.searches % kSearchesPerCheck == 0) scratch.check_budget(impl_->where);
-    const size_t window_end = std::min(subject.size(), at + kWindow);
-    pcre2_set_offset_limit(s.context.get(), window_end);
-    int found = pcre2_match(impl_->code.get(), subject.data(), subject.size(), at, 0, s.data.get(),
-                            s.context.get());
+    const int found = pcre2_match(impl_->code.get(), subject.data(), subject.size(), at, 0,
+                                  s.data.get(), s.context.get());
+    if (found == PCRE2_ERROR_NOMATCH) return;
     if (found == PCRE2_ERROR_JIT_STACKLIMIT && !s.stack) {
       s.stack.reset(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr));
       HADAL_CHECK(s.stack, kResource, "out of memory for matching");
       pcre2_jit_stack_assign(s.context.get(), nullptr, s.stack.get());
       continue;
     }
-    if (found == PCRE2_ERROR_NOMATCH) {
-      if (window_end == subject.size()) return;
-      at = window_end + 1;
-      scratch.check_budget(impl_->where);
-      continue;
-    }
+    HADAL_CHECK(found != PCRE2_ERROR_MATCHLIMIT, kResource, impl_->where,
+                ": matching takes more than the ", s.steps,
+                " steps that a text of this length may take");
     HADAL_CHECK(found >= 0, kResource, impl_->where, ": matching a text of ", subject.size(),
                 " characters failed: ", pcre2_message(found));
     const Match match{ends[0], ends[1]};

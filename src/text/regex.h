@@ -28,8 +28,7 @@ class ClassRegex {
   ClassRegex& operator=(ClassRegex&&) noexcept;
 
   // All matches from left to right, as Oniguruma's iterator finds them: none overlap, an empty one
-  // never stands where the one before ended. Error{kResource} when a match takes more steps, or
-  // all take more time, than a pattern of linear time could.
+  // never stands where the one before ended. Error{kResource} when the steps of `scratch` run out.
   void find_all(std::span<const uint8_t> subject, class RegexScratch& scratch,
                 std::vector<Match>& matches) const;
 
@@ -41,15 +40,15 @@ class ClassRegex {
 // What matching needs besides the pattern: for one thread, reused from call to call.
 class RegexScratch {
  public:
-  // `seconds` of CPU time from now on is what all matching with it may take.
-  explicit RegexScratch(double seconds);
+  // `steps` bounds all matching with it. Patterns of linear time need a few a character.
+  explicit RegexScratch(int64_t steps);
   ~RegexScratch();
   RegexScratch(const RegexScratch&) = delete;
   RegexScratch& operator=(const RegexScratch&) = delete;
+  int64_t steps_left() const;
 
  private:
   friend class ClassRegex;
-  void check_budget(const std::string& where);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

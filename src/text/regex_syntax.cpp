@@ -122,12 +122,21 @@ class Parser {
   // One atom and what repeats it.
   void repeated(int64_t depth) {
     const size_t begin = at_;
+    auto& items = result_.items;
+    const size_t first = items.size();
+    const size_t first_text = first > 0 ? items.back().text.size() : 0;
     const bool can_repeat = atom(depth);
     const size_t quantifier = at_;
     const std::string repeat = take_quantifier();
     if (repeat.empty()) return;
     if (!can_repeat) refuse(begin, at_ - begin, "repetition of an anchor or a look-around");
+    if (first > 0 && items[first - 1].set < 0) {
+      items[first - 1].text.insert(first_text, kRegexStart);
+    } else {
+      items.insert(items.begin() + static_cast<std::ptrdiff_t>(first), {std::string(kRegexStart)});
+    }
     emit(repeat);
+    emit(kRegexStep);
     previous_letter_.reset();
     if (!take_quantifier().empty()) {
       refuse(quantifier, at_ - quantifier, "a repetition of a repetition without a group");
@@ -264,6 +273,7 @@ class Parser {
     }
     alternatives(depth + 1);
     if (!take(")")) refuse(begin, 1, "a \"(\" without its \")\"");
+    if (has_width) emit(kRegexStep);
     emit(")");
     ignore_case_ = outer_case;
     previous_letter_.reset();

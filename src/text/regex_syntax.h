@@ -8,6 +8,14 @@
 
 namespace hadal {
 
+// Call-outs in `text` below, by which the work of a match is counted: before each repetition, and
+// behind each and at the end of each group, wherever matching comes back to when it tries other
+// ways. Between two of them PCRE2 passes at most the characters from one to the other.
+inline constexpr int kRegexStartNumber = 1;
+inline constexpr int kRegexStepNumber = 2;
+inline constexpr std::string_view kRegexStart = "(?C1)";
+inline constexpr std::string_view kRegexStep = "(?C2)";
+
 // A regular expression of a tokenizer.json, read as Oniguruma reads it (Hugging Face's engine), in
 // the form in which PCRE2 can take it: text in PCRE2's syntax with every character, class and
 // anchor replaced by a set of code points.
