@@ -103,6 +103,24 @@ TEST(BalanceLoss, BatchWiseIsTheDefinitionAndAddsItsGradient) {
   EXPECT_EQ(batch_balance_loss(scores, experts, shape_of(), float(alpha), weight, {}), got);
 }
 
+TEST(BalanceLoss, OfManyTokensIsTheDefinition) {
+  for (int64_t T : {256, 513}) {  // blocks of tokens are summed apart: whole ones, and one token
+    const Matrix scores = random_scores(T), dscores = filled(T, kExperts, 1);
+    std::vector<double> p = to_double(scores);
+    const auto counted = among_the_best(p);
+    const auto loss = [&] { return reference(p, 0, size_t(T), 100, counted); };
+    EXPECT_NEAR(sequence_balance_loss(scores, shape_of(), T, 100, 1, dscores), loss(), 1e-5);
+    EXPECT_TRUE(gradient_added(1, dscores, p, loss, 1e-4, 40)) << T;
+
+    RouterShape no_groups = shape_of();
+    no_groups.groups = 1;
+    const Matrix gates({T, kTopK});
+    Choices experts({T, kTopK});
+    router_select(scores, {}, no_groups, experts, gates);  // the best of all: the same counts
+    EXPECT_NEAR(batch_balance_loss(scores, experts, no_groups, 100, 1, {}), loss(), 1e-5);
+  }
+}
+
 // Both are alpha when every expert is chosen equally often with equal scores, and more otherwise:
 // alpha * N_r / K_r when all tokens go one way with all their score.
 TEST(BalanceLoss, IsLeastWhenTheLoadIsEven) {

@@ -63,6 +63,14 @@ TEST(SortByExpert, TakesNoTokensAndStridedRows) {
   sort_by_expert(Choices({0, 2}), offsets, {}, {});
   EXPECT_EQ(offsets, std::vector<int64_t>(4, 0));
 
+  offsets.assign(2, -1);  // one expert
+  std::vector<int32_t> one(2, -1), other(2, -1);
+  sort_by_expert(Choices({2, 1}), offsets, {one.data(), {2}}, {other.data(), {2}});
+  EXPECT_EQ(offsets, (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(one, (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(other, one);
+
+  offsets.assign(4, -1);
   Choices wide({2, 4});
   const std::array<int32_t, 8> values{9, 2, 0, 9, 9, 1, 2, 9};
   std::copy(values.begin(), values.end(), wide.data());
@@ -89,59 +97,66 @@ TEST(SortByExpert, RefusesWrongShapes) {
 }
 
 struct Moe {
-  static constexpr int64_t T = 21, K = 3, E = 7, D = 37;
+  static constexpr int64_t T = 21, E = 7, D = 37;
+  int64_t K;
   Choices choices = random_choices(T, K, E);
   Dispatch d{choices, E};
   Matrix wide_out = random_matrix(T * K, D + 3, 1), wide_gates = random_matrix(T, K + 2, 2);
   In2 expert_out = wide_out.view().cols(2, D + 2), gates = wide_gates.view().cols(1, K + 1);
-  Matrix w = random_matrix(T, D, 3);
+  Matrix wide_w = random_matrix(T, D + 1, 3);
+  In2 w = wide_w.view().cols(0, D);
+  explicit Moe(int64_t top_k) : K(top_k) {}
 };
 
 TEST(MoeCombine, AddsTheGatedSumAndItsGradient) {
   for_each_family([] {
-    const Moe m;
-    const Matrix y = filled(m.T, m.D + 2, 0.5f);
-    moe_combine(m.expert_out, m.d.slot_of, m.gates, y.view().cols(1, m.D + 1));
+    for (int64_t top_k : {1, 3}) {
+      const Moe m(top_k);
+      const Matrix y = filled(m.T, m.D + 2, 0.5f);
+      moe_combine(m.expert_out, m.d.slot_of, m.gates, y.view().cols(1, m.D + 1));
 
-    std::vector<double> po = to_double(m.expert_out), pg = to_double(m.gates);
-    const auto combined = [&] {
-      std::vector<double> sum(size_t(m.T * m.D), 0.5);
-      for (int64_t i = 0; i < m.T * m.K; ++i) {
-        const int64_t slot = m.d.slot_of.data()[i];
-        for (int64_t c = 0; c < m.D; ++c) {
-          sum[size_t(i / m.K * m.D + c)] += pg[size_t(i)] * po[size_t(slot * m.D + c)];
+      std::vector<double> po = to_double(m.expert_out), pg = to_double(m.gates);
+      const auto combined = [&] {
+        std::vector<double> sum(size_t(m.T * m.D), 0.5);
+        for (int64_t i = 0; i < m.T * m.K; ++i) {
+          const int64_t slot = m.d.slot_of.data()[i];
+          for (int64_t c = 0; c < m.D; ++c) {
+            sum[size_t(i / m.K * m.D + c)] += pg[size_t(i)] * po[size_t(slot * m.D + c)];
+          }
         }
-      }
-      return sum;
-    };
-    EXPECT_TRUE(close(y.view().cols(1, m.D + 1), combined(), 1e-6));
-    for (int64_t t = 0; t < m.T; ++t) EXPECT_EQ(y.row(t)[0] + y.row(t)[m.D + 1], 1);
+        return sum;
+      };
+      EXPECT_TRUE(close(y.view().cols(1, m.D + 1), combined(), 1e-6));
+      for (int64_t t = 0; t < m.T; ++t) EXPECT_EQ(y.row(t)[0] + y.row(t)[m.D + 1], 1);
 
-    const Matrix d_out = filled(m.T * m.K, m.D, 1), dgates = filled(m.T, m.K, -2);
-    moe_combine_backward(m.w, m.expert_out, m.d.slot_of, m.gates, d_out, dgates);
-    const auto loss = [&] {
-      const std::vector<double> sum = combined(), pw = to_double(m.w);
-      return std::inner_product(sum.begin(), sum.end(), pw.begin(), 0.0);
-    };
-    EXPECT_TRUE(gradient_added(1, d_out, po, loss, 1e-5, 200));
-    EXPECT_TRUE(gradient_added(-2, dgates, pg, loss, 1e-5));
+      const Matrix d_out = filled(m.T * m.K, m.D, 1), dgates = filled(m.T, m.K, -2);
+      moe_combine_backward(m.w, m.expert_out, m.d.slot_of, m.gates, d_out, dgates);
+      const auto loss = [&] {
+        const std::vector<double> sum = combined(), pw = to_double(m.w);
+        return std::inner_product(sum.begin(), sum.end(), pw.begin(), 0.0);
+      };
+      EXPECT_TRUE(gradient_added(1, d_out, po, loss, 1e-5, 200));
+      EXPECT_TRUE(gradient_added(-2, dgates, pg, loss, 1e-5));
+    }
   });
 }
 
 // <gather(x), w> = <x, gather_backward(w)>, where gather(x)[slot] = x[tokens[slot]].
 TEST(MoeGather, BackwardIsTheAdjoint) {
   for_each_family([] {
-    const Moe m;
-    const Matrix dx = filled(m.T, m.D + 2, 1);
-    moe_gather_backward(m.expert_out, m.d.slot_of, m.K, dx.view().cols(1, m.D + 1));
-    std::vector<double> want(size_t(m.T * m.D), 1);
-    for (int64_t slot = 0; slot < m.T * m.K; ++slot) {
-      for (int64_t c = 0; c < m.D; ++c) {
-        want[size_t(m.d.tokens.data()[slot] * m.D + c)] += double(m.expert_out.row(slot)[c]);
+    for (int64_t top_k : {1, 3}) {
+      const Moe m(top_k);
+      const Matrix dx = filled(m.T, m.D + 2, 1);
+      moe_gather_backward(m.expert_out, m.d.slot_of, m.K, dx.view().cols(1, m.D + 1));
+      std::vector<double> want(size_t(m.T * m.D), 1);
+      for (int64_t slot = 0; slot < m.T * m.K; ++slot) {
+        for (int64_t c = 0; c < m.D; ++c) {
+          want[size_t(m.d.tokens.data()[slot] * m.D + c)] += double(m.expert_out.row(slot)[c]);
+        }
       }
+      EXPECT_TRUE(close(dx.view().cols(1, m.D + 1), want, 1e-6));
+      for (int64_t t = 0; t < m.T; ++t) EXPECT_EQ(dx.row(t)[0] + dx.row(t)[m.D + 1], 2);
     }
-    EXPECT_TRUE(close(dx.view().cols(1, m.D + 1), want, 1e-6));
-    for (int64_t t = 0; t < m.T; ++t) EXPECT_EQ(dx.row(t)[0] + dx.row(t)[m.D + 1], 2);
   });
 }
 
@@ -194,8 +209,8 @@ TEST(MoeDispatch, RefusesWrongShapesBeforeWriting) {
   EXPECT_ERROR(moe_gather_backward(out, good, 3, y), kShape, "expected 2 tokens x 3");
   EXPECT_ERROR(moe_gather_backward(out, good, 0, y), kShape, "top_k is 0");
   EXPECT_ERROR(moe_gather_backward(narrow_out, good, 2, y), kShape, "dx_slots is [4, 2]");
-  bad.data()[3] = -1;
-  EXPECT_ERROR(moe_gather_backward(out, bad, 2, y), kShape, "slot -1 of token 1");
+  bad.data()[0] = -1;
+  EXPECT_ERROR(moe_gather_backward(out, bad, 2, y), kShape, "slot -1 of token 0");
   EXPECT_TRUE(same_bits(y, filled(2, 3, 5)));
 }
 

@@ -349,23 +349,29 @@ TEST(Router, RefusesImpossibleShapes) {
 TEST(Router, RefusesWrongShapes) {
   const RouterShape shape = v3_shape();
   const Matrix scores({2, 16}), gates({2, 3}), narrow({2, 15}), four({2, 4}), bias({1, 15});
-  const Choices experts({2, 3}), two({2, 2}), bad({2, 3});
+  const Choices experts({2, 3}), two({2, 2}), one({1, 3}), bad({2, 3});
   EXPECT_ERROR(router_scores(narrow, shape, scores), kShape, "logits is [2, 15], expected [2, 16]");
   EXPECT_ERROR(router_scores(scores, shape, narrow), kShape, "scores is [2, 15]");
   EXPECT_ERROR(router_select(narrow, {}, shape, experts, gates), kShape, "scores is [2, 15]");
   EXPECT_ERROR(router_select(scores, {}, shape, two, gates), kShape, "experts is [2, 2]");
+  EXPECT_ERROR(router_select(scores, {}, shape, one, gates), kShape,
+               "experts is [1, 3], expected [2, 3]");
   EXPECT_ERROR(router_select(scores, {}, shape, experts, four), kShape, "gates is [2, 4]");
   EXPECT_ERROR(router_select(scores, vec(bias), shape, experts, gates), kShape,
                "bias has 15 entries, expected 16");
   EXPECT_ERROR(router_select_backward(four, scores, experts, shape, scores), kShape, "dgates is");
   EXPECT_ERROR(router_select_backward(gates, narrow, experts, shape, scores), kShape, "scores is");
-  EXPECT_ERROR(router_select_backward(gates, scores, two, shape, scores), kShape, "experts is");
+  EXPECT_ERROR(router_select_backward(gates, scores, two, shape, scores), kShape,
+               "experts is [2, 2], expected [2, 3]");
+  EXPECT_ERROR(router_select_backward(gates, scores, one, shape, scores), kShape,
+               "experts is [1, 3], expected [2, 3]");
   EXPECT_ERROR(router_select_backward(gates, scores, experts, shape, narrow), kShape, "dscores is");
   bad.row(1)[2] = 16;
   EXPECT_ERROR(router_select_backward(gates, scores, bad, shape, scores), kShape,
                "expert 16 of token 1 is outside 0 .. 15");
-  bad.row(1)[2] = -1;
-  EXPECT_ERROR(router_select_backward(gates, scores, bad, shape, scores), kShape, "expert -1");
+  bad.row(0)[0] = -1;
+  EXPECT_ERROR(router_select_backward(gates, scores, bad, shape, scores), kShape,
+               "expert -1 of token 0");
   EXPECT_ERROR(router_scores_backward(narrow, scores, shape, scores), kShape, "dscores is");
   EXPECT_ERROR(router_scores_backward(scores, narrow, shape, scores), kShape, "scores is");
   EXPECT_ERROR(router_scores_backward(scores, scores, shape, narrow), kShape, "dlogits is");
