@@ -17,6 +17,14 @@ constexpr int64_t kWholeMatrix = std::numeric_limits<int64_t>::max();
 
 // ---- checks
 
+void check_inputs(const char* op, In2 q, In2 k, In2 v, In2 o, const AttentionShape& shape) {
+  check_dims(op, shape);
+  check_shape(op, "q", q, q.dim(0), shape.heads * shape.qk_dim);
+  check_shape(op, "k", k, k.dim(0), shape.kv_heads * shape.qk_dim);
+  check_shape(op, "v", v, k.dim(0), shape.kv_heads * shape.v_dim);
+  check_shape(op, "o", o, q.dim(0), shape.heads * shape.v_dim);
+}
+
 // Each span lies in the matrices and has a key for every query; no two share a row of queries, nor
 // of keys when these are written to.
 void check_spans(const char* op, std::span<const AttentionSpan> spans, int64_t queries,
@@ -124,11 +132,7 @@ void write_columns(const AttentionPart& part, const QueryBlock& block, const Att
 void attention(In2 q, In2 k, In2 v, std::span<const AttentionSpan> spans,
                const AttentionShape& shape, Out2 o, Out2 lse, Arena& scratch) {
   constexpr const char* kOp = "attention";
-  check_dims(kOp, shape);
-  check_shape(kOp, "q", q, q.dim(0), shape.heads * shape.qk_dim);
-  check_shape(kOp, "k", k, k.dim(0), shape.kv_heads * shape.qk_dim);
-  check_shape(kOp, "v", v, k.dim(0), shape.kv_heads * shape.v_dim);
-  check_shape(kOp, "o", o, q.dim(0), shape.heads * shape.v_dim);
+  check_inputs(kOp, q, k, v, o, shape);
   if (!lse.empty()) check_shape(kOp, "lse", lse, q.dim(0), shape.heads);
   check_spans(kOp, spans, q.dim(0), k.dim(0), false, scratch);
 
@@ -211,18 +215,61 @@ View<KeyCut, 1> key_cuts(std::span<const AttentionSpan> spans, const AttentionSh
   return {cuts.data(), {next - cuts.data()}};
 }
 
+struct BackwardCall {
+  In2 d_o, q, k, v, o, lse;
+  const AttentionShape& shape;
+  Out2 dq, dk, dv;
+  const std::byte *k_base, *v_base;
+
+  int64_t group() const { return shape.heads / shape.kv_heads; }
+};
+
+AttentionGradient task_of(const BackwardCall& call, const KeyCut& cut) {
+  const AttentionSpan& span = *cut.span;
+  const AttentionShape& s = call.shape;
+  const int64_t row = span.q_begin + cut.first_row, head = cut.kv_head * call.group();
+  AttentionGradient task;
+  task.dims = dims_of(s);
+  task.keys = rows_of(&call.k_base, call.k, span.k_begin, cut.kv_head * s.qk_dim);
+  task.values = rows_of(&call.v_base, call.v, span.k_begin, cut.kv_head * s.v_dim);
+  task.key_begin = cut.begin;
+  task.key_end = cut.end;
+  task.columns = columns_of(span, call.group());
+  task.columns.visible += cut.first_row;
+  task.columns.end -= cut.first_row * call.group();
+  task.q = heads_of(call.q, row, head, s.qk_dim);
+  task.d_o = heads_of(call.d_o, row, head, s.v_dim);
+  task.o = heads_of(call.o, row, head, s.v_dim);
+  task.lse = heads_of(call.lse, row, head, 1);
+  task.dq = heads_of(call.dq, row, head, s.qk_dim);
+  if (!cut.dq.empty()) task.dq = {cut.dq.data(), cut.dq.row_stride()};
+  task.dk = call.dk.row(span.k_begin) + cut.kv_head * s.qk_dim;
+  task.dk_stride = call.dk.row_stride();
+  task.dv = call.dv.row(span.k_begin) + cut.kv_head * s.v_dim;
+  task.dv_stride = call.dv.row_stride();
+  return task;
+}
+
+// Adds the cut's own dq to dq.
+void add_cut(const Kernels& kernel, const BackwardCall& call, const KeyCut& cut) {
+  const Out2 to = call.dq.rows(cut.span->q_begin + cut.first_row, cut.span->q_end);
+  const int64_t width = cut.dq.dim(1);
+  parallel_for(to.dim(0), 64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      kernel.add_row(cut.dq.row(r), to.row(r) + cut.kv_head * width, width);
+    }
+  });
+}
+
 }  // namespace
 
+// NOLINTNEXTLINE(readability-function-size): the tensors of its contract
 void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
                         std::span<const AttentionSpan> spans, const AttentionShape& shape, Out2 dq,
                         Out2 dk, Out2 dv, Arena& scratch) {
   constexpr const char* kOp = "attention_backward";
-  check_dims(kOp, shape);
-  check_shape(kOp, "q", q, q.dim(0), shape.heads * shape.qk_dim);
-  check_shape(kOp, "k", k, k.dim(0), shape.kv_heads * shape.qk_dim);
-  check_shape(kOp, "v", v, k.dim(0), shape.kv_heads * shape.v_dim);
-  check_shape(kOp, "o", o, q.dim(0), shape.heads * shape.v_dim);
-  check_shape(kOp, "d_o", d_o, q.dim(0), shape.heads * shape.v_dim);
+  check_inputs(kOp, q, k, v, o, shape);
+  check_shape(kOp, "d_o", d_o, o.dim(0), o.dim(1));
   check_shape(kOp, "lse", lse, q.dim(0), shape.heads);
   check_shape(kOp, "dq", dq, q.dim(0), q.dim(1));
   check_shape(kOp, "dk", dk, k.dim(0), k.dim(1));
@@ -231,47 +278,17 @@ void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
 
   const Arena::Scope scope(scratch);
   const Kernels& kernel = kernels();
-  const int64_t group = shape.heads / shape.kv_heads, width = group * shape.qk_dim;
+  const BackwardCall call{d_o, q, k, v, o, lse, shape, dq, dk, dv, bytes_of(k), bytes_of(v)};
   const View<KeyCut, 1> cuts = key_cuts(spans, shape, scratch);
   const Workspaces workspaces(scratch, kernel.attention_workspace(shape.qk_dim, shape.v_dim));
-  const std::byte *k_base = bytes_of(k), *v_base = bytes_of(v);
   parallel_tasks(cuts.dim(0), [&](int64_t i) {
     const KeyCut& cut = cuts.data()[i];
-    const AttentionSpan& span = *cut.span;
-    const int64_t row = span.q_begin + cut.first_row, head = cut.kv_head * group;
-    AttentionGradient task;
-    task.dims = dims_of(shape);
-    task.keys = rows_of(&k_base, k, span.k_begin, cut.kv_head * shape.qk_dim);
-    task.values = rows_of(&v_base, v, span.k_begin, cut.kv_head * shape.v_dim);
-    task.key_begin = cut.begin;
-    task.key_end = cut.end;
-    task.columns = columns_of(span, group);
-    task.columns.visible += cut.first_row;
-    task.columns.end -= cut.first_row * group;
-    task.q = heads_of(q, row, head, shape.qk_dim);
-    task.d_o = heads_of(d_o, row, head, shape.v_dim);
-    task.o = heads_of(o, row, head, shape.v_dim);
-    task.lse = heads_of(lse, row, head, 1);
-    task.dq = heads_of(dq, row, head, shape.qk_dim);
-    if (!cut.dq.empty()) {
-      std::fill_n(cut.dq.data(), cut.dq.size(), 0.0f);
-      task.dq = {cut.dq.data(), width};
-    }
-    task.dk = dk.row(span.k_begin) + cut.kv_head * shape.qk_dim;
-    task.dk_stride = dk.row_stride();
-    task.dv = dv.row(span.k_begin) + cut.kv_head * shape.v_dim;
-    task.dv_stride = dv.row_stride();
-    kernel.attention_gradient(task, workspaces.mine());
+    if (!cut.dq.empty()) std::fill_n(cut.dq.data(), cut.dq.size(), 0.0f);
+    kernel.attention_gradient(task_of(call, cut), workspaces.mine());
   });
   for (int64_t i = 0; i < cuts.dim(0); ++i) {
     const KeyCut& cut = cuts.data()[i];
-    if (cut.dq.empty()) continue;
-    const Out2 to = dq.rows(cut.span->q_begin + cut.first_row, cut.span->q_end);
-    parallel_for(to.dim(0), 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        kernel.add_row(cut.dq.row(r), to.row(r) + cut.kv_head * width, width);
-      }
-    });
+    if (!cut.dq.empty()) add_cut(kernel, call, cut);
   }
 }
 

@@ -93,7 +93,8 @@ View<PagedRow, 1> make_rows(const PagedCall& call, int64_t begin, int64_t end, A
 View<PagedTask, 1> make_tasks(const PagedCall& call, View<PagedRow, 1> rows, Arena& scratch) {
   int64_t splits = 0;
   for (int64_t i = 0; i < rows.dim(0); ++i) splits += rows.data()[i].splits;
-  const int64_t heads = call.shape.heads, group = call.group(), all = splits * heads;
+  const int64_t heads = call.shape.heads, all = splits * heads;
+  const int64_t group = std::max<int64_t>(1, call.group());
   const int64_t few = std::clamp(all / (4 * num_threads()), group, kAttentionFewColumns);
   const int64_t size = call.few() ? few / group * group : block_columns(all);
   View<PagedTask, 1> tasks = scratch.make<PagedTask>(splits * (heads / size + call.shape.kv_heads));
