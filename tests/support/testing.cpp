@@ -111,12 +111,6 @@ fs::path source_dir() {
   return HADAL_SOURCE_DIR;
 }
 
-fs::path data_dir() {
-  const char* set = std::getenv("HADAL_DATA");
-  const fs::path folder = set != nullptr ? fs::path(set) : source_dir() / ".." / "shared" / "data";
-  return fs::is_directory(folder) ? folder : fs::path();
-}
-
 fs::path scratch_dir() {
   struct Folder {
     fs::path path;

@@ -17,6 +17,7 @@
 #include "core/rng.h"
 #include "core/tensor.h"
 #include "kernels/kernels.h"
+#include "tests/support/data.h"
 
 namespace hadal {
 
@@ -53,8 +54,6 @@ void for_each_family(Fn fn) {
   }
 }
 
-// ../shared/data beside the source tree, or HADAL_DATA. Empty path when it is not there.
-std::filesystem::path data_dir();
 // The source tree: for golden and attack files.
 std::filesystem::path source_dir();
 // A fresh empty folder that is removed when the process ends.
@@ -73,6 +72,6 @@ std::filesystem::path scratch_dir();
   } while (false)
 
 #define HADAL_NEEDS_DATA() \
-  if (::hadal::data_dir().empty()) GTEST_SKIP() << "skipped: no data folder; set HADAL_DATA"
+  if (auto why = ::hadal::missing_data(""); !why.empty()) GTEST_SKIP() << why
 
 }  // namespace hadal
