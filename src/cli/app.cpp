@@ -10,14 +10,17 @@
 
 // The commands, in the order of --help. A new one: a file that defines add_NAME, and a name here.
 #define HADAL_COMMANDS(X) \
+  X(demo)                 \
   X(train)                \
   X(export)               \
+  X(generate)             \
   X(logits)               \
   X(grad)                 \
   X(score)                \
   X(tokenize)             \
   X(detokenize)           \
   X(tokenizer)            \
+  X(selftest)             \
   X(completion)
 
 namespace hadal {
