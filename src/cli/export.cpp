@@ -4,6 +4,7 @@
 #include "cli/app.h"
 #include "cli/options.h"
 #include "core/files.h"
+#include "model/pretrained.h"
 #include "train/checkpoint.h"
 
 namespace hadal {
@@ -26,9 +27,10 @@ fs::path chosen(const Options& o) {
 int run(const Options& o) {
   const fs::path checkpoint = chosen(o);
   const auto model = load_fp32_model(checkpoint.string(), false);
-  const bool tokenizer = fs::exists(checkpoint / "tokenizer.json");
-  export_model(*model, o.out, o.dtype == "bf16" ? DType::kBF16 : DType::kF32,
-               tokenizer ? checkpoint : fs::path());
+  SaveOptions options;
+  options.dtype = o.dtype == "bf16" ? DType::kBF16 : DType::kF32;
+  if (fs::exists(checkpoint / "tokenizer.json")) options.tokenizer = checkpoint;
+  save_pretrained(*model, o.out, options);
   return 0;
 }
 

@@ -5,8 +5,7 @@
 #include <iostream>
 
 #include "core/parallel.h"
-#include "io/checkpoint.h"
-#include "model/weights.h"
+#include "model/pretrained.h"
 
 namespace hadal {
 
@@ -61,21 +60,12 @@ std::vector<int32_t> token_ids(const TokenInput& input, const std::string& model
 
 std::unique_ptr<Transformer> load_fp32_model(const std::string& folder, bool gradients) {
   ConfigWarnings warnings;
-  const ModelConfig config = load_config(folder, warnings);
+  LoadOptions options;
+  options.values = LoadOptions::Values::kF32;
+  options.training = gradients;
+  Pretrained loaded = load_pretrained(folder, options, warnings);
   for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
-  auto model = std::make_unique<Transformer>(config);
-  const Checkpoint checkpoint = Checkpoint::open(folder);
-  for (Param& p : model->params().all()) p.dtype = DType::kF32;
-  if (gradients) {
-    model->params().allocate_training();
-  } else {
-    model->params().allocate_values();
-  }
-  for (Param& p : model->params().all()) {
-    const Out1 value = p.vec_mut();
-    read_weight(checkpoint, p.name, p.shape, {value.data(), static_cast<size_t>(value.size())});
-  }
-  return model;
+  return std::move(loaded.model);
 }
 
 }  // namespace hadal

@@ -1,7 +1,6 @@
 #include "train/checkpoint.h"
 
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "io/checkpoint.h"
+#include "model/pretrained.h"
 #include "model/weights.h"
 
 namespace hadal {
@@ -20,7 +20,6 @@ namespace {
 constexpr std::string_view kManifest = "manifest.json";
 constexpr std::string_view kFormat = "hadal-checkpoint-1";
 constexpr int64_t kMaxJsonBytes = 16 << 20;
-constexpr int64_t kMaxTokenizerBytes = 256 << 20;
 
 [[noreturn]] void fail(std::string_view what, const fs::path& path, int reason) {
   throw Error(ErrorKind::kIo, str("cannot ", what, " ", path.string(), ": ",
@@ -52,33 +51,6 @@ void write_json(const fs::path& path, const OrderedJson& json) {
 
 Json read_json(const fs::path& path) {
   return parse_json(read_file(path, kMaxJsonBytes), path.string());
-}
-
-// Small and sensitive tensors stay FP32 in every folder that we write.
-DType stored_as(const Param& p, DType dtype) {
-  const bool matrix = p.group == ParamGroup::kMatrix || p.group == ParamGroup::kEmbedding ||
-                      p.group == ParamGroup::kHead || p.group == ParamGroup::kRouter;
-  const bool vector = p.group == ParamGroup::kNorm || p.group == ParamGroup::kBias;
-  return matrix || vector ? dtype : DType::kF32;
-}
-
-void write_weights(const Transformer& model, const fs::path& folder, DType dtype) {
-  std::vector<TensorSpec> specs;
-  for (const Param& p : model.params().all()) {
-    HADAL_CHECK(p.dtype == DType::kF32 && p.value != nullptr, kInternal, "parameter ", p.name,
-                " has no FP32 value to save");
-    specs.push_back({p.name, stored_as(p, dtype), p.shape});
-  }
-  CheckpointWriter writer(folder, specs);
-  for (const Param& p : model.params().all()) {
-    write_weight(writer, p.name, {p.vec().data(), static_cast<size_t>(p.size())});
-  }
-  writer.finish();
-  ModelConfig config = model.config();
-  config.dtype = dtype;
-  config.weight_block_size.clear();
-  write_json(folder / "config.json", config_json(config));
-  write_json(folder / "generation_config.json", generation_config_json(config));
 }
 
 void write_moments(Trainer& trainer, const fs::path& path) {
@@ -184,31 +156,14 @@ void remove_old(const fs::path& run, int64_t keep, int64_t just_written) {
 
 }  // namespace
 
-void copy_tokenizer(const fs::path& tokenizer, const fs::path& folder) {
-  const bool is_folder = fs::is_directory(tokenizer);
-  const fs::path home = is_folder ? tokenizer : tokenizer.parent_path();
-  const auto copy = [&](const fs::path& from, const char* name) {
-    write_file_atomically(folder / name, read_file(from, kMaxTokenizerBytes));
-  };
-  copy(is_folder ? tokenizer / "tokenizer.json" : tokenizer, "tokenizer.json");
-  for (const char* name : {"tokenizer_config.json", "chat_template.jinja"}) {
-    if (fs::exists(home / name)) copy(home / name, name);
-  }
-}
-
-void export_model(const Transformer& model, const fs::path& folder, DType dtype,
-                  const fs::path& tokenizer) {
-  make_folder(folder);
-  write_weights(model, folder, dtype);
-  if (!tokenizer.empty()) copy_tokenizer(tokenizer, folder);
-}
-
 fs::path save_checkpoint(Trainer& trainer, const fs::path& run, const fs::path& tokenizer) {
   const int64_t step = trainer.state().step;
   const fs::path final = folder_of(run, step);
   const fs::path temporary = str(final.string(), ".tmp-", ::getpid());
   make_folder(temporary);
-  export_model(trainer.model(), temporary, DType::kF32, tokenizer);
+  SaveOptions options;
+  options.tokenizer = tokenizer;
+  save_pretrained(trainer.model(), temporary, options);
   write_moments(trainer, temporary / "optimizer.safetensors");
   write_json(temporary / "recipe.json", recipe_json(trainer.recipe()));
   write_json(temporary / "state.json", state_json(trainer));

@@ -30,12 +30,4 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run,
 // The folder of a step. Error{kUsage} names the steps there are.
 fs::path checkpoint_of_step(const fs::path& run, int64_t step);
 
-// The model as a Hugging Face folder, with weights stored as `dtype` (F32 or BF16), config.json,
-// generation_config.json and the tokenizer's files.
-void export_model(const Transformer& model, const fs::path& folder, DType dtype,
-                  const fs::path& tokenizer);
-// tokenizer.json, tokenizer_config.json and chat_template.jinja of `tokenizer` (a file under any
-// name, or a folder) into `folder`, byte for byte.
-void copy_tokenizer(const fs::path& tokenizer, const fs::path& folder);
-
 }  // namespace hadal

@@ -136,8 +136,10 @@ class Reader {
                        [&](const RecipeKey& k) { return k.path.starts_with(name + "."); });
   }
   std::string where(const toml::node& node, const std::string& path) const {
-    return node.source().begin.line > 0 ? str(name_, ":", node.source().begin.line, ": ", path)
-                                        : str(name_, ": ", path);
+    // The line of a --set says nothing.
+    return node.source().begin.line > 0 && name_ != "--set"
+               ? str(name_, ":", node.source().begin.line, ": ", path)
+               : str(name_, ": ", path);
   }
 
   void read_value(const RecipeKey& key, const toml::node& node) {

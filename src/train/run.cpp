@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "core/json.h"
+#include "model/pretrained.h"
 #include "train/checkpoint.h"
 
 namespace hadal {
@@ -76,7 +77,9 @@ void TrainRun::train(const std::function<bool(const Progress&)>& each) {
   if (saved != trainer_->state().step) {
     save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
   }
-  export_model(*model_, model_folder(), DType::kF32, recipe_.data.tokenizer);
+  SaveOptions options;
+  options.tokenizer = recipe_.data.tokenizer;
+  save_pretrained(*model_, model_folder(), options);
 }
 
 OrderedJson evaluation_json(const Evaluation& e) {

@@ -1,0 +1,117 @@
+#include "train/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/parallel.h"
+#include "tests/support/testing.h"
+
+namespace hadal {
+namespace {
+
+// One matrix beyond a task's size, a norm, a router bias without a gradient.
+struct Fixture {
+  Params params;
+  Param *matrix, *norm, *bias;
+
+  Fixture() {
+    matrix = params.add("a.weight", {301, 127}, ParamGroup::kMatrix);
+    norm = params.add("norm.weight", {13}, ParamGroup::kNorm);
+    bias = params.add("bias", {4}, ParamGroup::kRouterBias);
+    params.allocate_training();
+    params.initialise(3, 0.5);
+  }
+  void fill_gradients(uint64_t stream) {
+    for (Param* p : {matrix, norm}) {
+      Rng rng(9, stream++);
+      for (int64_t i = 0; i < p->size(); ++i) p->gradient[i] = static_cast<float>(rng.normal());
+    }
+  }
+};
+
+// The formula of the paper (Loshchilov & Hutter), in double.
+struct Reference {
+  std::vector<double> w, m, v;
+  explicit Reference(const Param& p) : w(p.vec().data(), p.vec().data() + p.size()) {
+    m.resize(w.size());
+    v.resize(w.size());
+  }
+  void step(const Param& p, double scale, double lr, double decay, const AdamWOptions& o, int t) {
+    for (size_t i = 0; i < w.size(); ++i) {
+      const double g = scale * double(p.gradient[i]);
+      m[i] = o.beta1 * m[i] + (1 - o.beta1) * g;
+      v[i] = o.beta2 * v[i] + (1 - o.beta2) * g * g;
+      const double m_hat = m[i] / (1 - std::pow(o.beta1, t));
+      const double v_hat = v[i] / (1 - std::pow(o.beta2, t));
+      w[i] -= lr * (m_hat / (std::sqrt(v_hat) + o.eps) + decay * w[i]);
+    }
+  }
+  testing::AssertionResult matches(const Param& p) const {
+    return close(In2(p.vec().data(), {1, p.size()}), w, 2e-6);
+  }
+};
+
+TEST(AdamW, FollowsTheReferenceInDouble) {
+  Fixture f;
+  const AdamWOptions options{
+      .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.3, .clip = 2.0};
+  AdamW optimizer(f.params, options);
+  Reference matrix(*f.matrix), norm(*f.norm);
+  for (int t = 1; t <= 5; ++t) {
+    f.fill_gradients(static_cast<uint64_t>(10 * t));
+    if (t == 4) f.matrix->gradient[7] = 1e4f;
+    const double size = gradient_norm(f.params);
+    const double scale = size > options.clip ? options.clip / size : 1;
+    const double lr = 0.01 * t;
+    matrix.step(*f.matrix, scale, lr, options.weight_decay, options, t);
+    norm.step(*f.norm, scale, lr, 0, options, t);
+    optimizer.step(lr, size);
+    ASSERT_TRUE(matrix.matches(*f.matrix)) << "after update " << t;
+    ASSERT_TRUE(norm.matches(*f.norm)) << "after update " << t;
+  }
+  EXPECT_EQ(optimizer.updates(), 5);
+  EXPECT_TRUE(optimizer.first_moment(*f.bias).empty());
+}
+
+TEST(AdamW, ClipsOnlyAboveTheLimit) {
+  for (const double clip : {0.0, 1e9}) {
+    Fixture plain, clipped;
+    plain.fill_gradients(1);
+    clipped.fill_gradients(1);
+    AdamW a(plain.params, {.clip = 0}), b(clipped.params, {.clip = clip});
+    a.step(0.1, gradient_norm(plain.params));
+    b.step(0.1, gradient_norm(clipped.params));
+    EXPECT_TRUE(same_bits(In2(plain.matrix->vec().data(), {301, 127}),
+                          In2(clipped.matrix->vec().data(), {301, 127})));
+  }
+}
+
+TEST(AdamW, OnlyMatricesDecay) {
+  EXPECT_TRUE(decays(ParamGroup::kMatrix));
+  for (const ParamGroup g : {ParamGroup::kEmbedding, ParamGroup::kHead, ParamGroup::kRouter,
+                             ParamGroup::kNorm, ParamGroup::kBias, ParamGroup::kRouterBias}) {
+    EXPECT_FALSE(decays(g));
+  }
+}
+
+TEST(GradientNorm, IsTheSameBitsForAnyNumberOfThreads) {
+  Fixture f;
+  f.fill_gradients(5);
+  double sum = 0;
+  for (const Param* p : {f.matrix, f.norm}) {
+    for (int64_t i = 0; i < p->size(); ++i) sum += double(p->gradient[i]) * double(p->gradient[i]);
+  }
+  const double one = [&] {
+    const ScopedThreads threads(1);
+    return gradient_norm(f.params);
+  }();
+  EXPECT_NEAR(one, std::sqrt(sum), 1e-9 * std::sqrt(sum));
+  for (int64_t n : {2, 3, 5}) {
+    const ScopedThreads threads(n);
+    EXPECT_EQ(gradient_norm(f.params), one) << n << " threads";
+  }
+}
+
+}  // namespace
+}  // namespace hadal

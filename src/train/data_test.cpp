@@ -1,0 +1,163 @@
+#include "train/data.h"
+
+#include <gtest/gtest.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/rng.h"
+#include "tests/support/testing.h"
+
+namespace hadal {
+namespace {
+
+// Documents 0..n-1 of different lengths, one of them empty; every token is a different id.
+TokenDocuments distinct_documents(int64_t n) {
+  TokenDocuments documents;
+  int32_t next = 0;
+  for (int64_t d = 0; d < n; ++d) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < (d * 5) % 11; ++i) ids.push_back(next++);
+    documents.add(ids);
+  }
+  return documents;
+}
+
+// Each token but the stream's first is a target once, each but its last an input once, and what
+// follows is what stood behind it.
+TEST(TokenSource, AnEpochLosesAndRepeatsNothing) {
+  for (const bool shuffle : {true, false}) {
+    TokenSource source(distinct_documents(20), {7, 2, 5, shuffle});
+    const auto tokens = source.tokens();
+    std::map<int32_t, int> inputs, targets;
+    for (int64_t row = 0; row < source.rows_per_epoch(); ++row) {
+      const TextBatch text = source.batch(row, 1);
+      for (size_t i = 0; i < text.batch.ids.size(); ++i) {
+        if (text.batch.targets[i] == kIgnored) continue;
+        ++inputs[text.batch.ids[i]];
+        ++targets[text.batch.targets[i]];
+      }
+    }
+    EXPECT_EQ(static_cast<int64_t>(inputs.size()), tokens - 1);
+    EXPECT_EQ(static_cast<int64_t>(targets.size()), tokens - 1);
+    for (const auto& [id, count] : targets) EXPECT_EQ(count, 1) << id;
+    for (const auto& [id, count] : inputs) EXPECT_EQ(count, 1) << id;
+  }
+}
+
+TEST(TokenSource, InOrderWithoutShuffling) {
+  TokenSource source(distinct_documents(9), {4, 1, 1, false});
+  int32_t next = 0;
+  for (int64_t row = 0; row < source.rows_per_epoch(); ++row) {
+    const Batch batch = source.batch(row, 1).batch;
+    for (size_t i = 0; i < 4; ++i, ++next) {
+      const int64_t left = source.tokens() - next;
+      if (left >= 1) EXPECT_EQ(batch.ids[i], next);
+      EXPECT_EQ(batch.targets[i], left >= 2 ? next + 1 : kIgnored);
+      EXPECT_EQ(batch.mtp_ids[0][i], left >= 2 ? next + 1 : 0);
+      EXPECT_EQ(batch.mtp_targets[0][i], left >= 3 ? next + 2 : kIgnored);
+    }
+  }
+}
+
+TEST(TokenSource, ModulesReadAndPredictFurtherOn) {
+  TokenSource source(distinct_documents(30), {6, 2, 3, true});
+  const Batch batch = source.batch(2, 3).batch;
+  ASSERT_EQ(batch.mtp_ids.size(), 2u);
+  for (size_t i = 0; i < batch.ids.size(); ++i) {
+    if (i % 6 == 5) continue;
+    EXPECT_EQ(batch.targets[i], batch.mtp_ids[0][i]);
+    EXPECT_EQ(batch.mtp_targets[0][i], batch.mtp_targets[0][i]);
+    EXPECT_EQ(batch.mtp_targets[0][i], batch.targets[i + 1]);
+    EXPECT_EQ(batch.mtp_ids[1][i], batch.mtp_ids[0][i + 1]);
+    EXPECT_EQ(batch.mtp_targets[1][i], batch.mtp_targets[0][i + 1]);
+  }
+}
+
+TEST(TokenSource, IsAPureFunctionOfSeedAndRow) {
+  const auto ids = [](uint64_t seed, int64_t row, int64_t before) {
+    TokenSource source(distinct_documents(40), {5, 0, seed, true});
+    source.batch(before, 2);  // whatever was read before
+    return source.batch(row, 3).batch.ids;
+  };
+  EXPECT_EQ(ids(1, 17, 0), ids(1, 17, 90));
+  EXPECT_NE(ids(1, 17, 0), ids(2, 17, 0));
+  TokenSource source(distinct_documents(40), {5, 0, 1, true});
+  const int64_t rows = source.rows_per_epoch();
+  EXPECT_NE(source.batch(0, rows).batch.ids, source.batch(rows, rows).batch.ids);
+}
+
+TEST(TokenSource, CountsTheBytesOfTargets) {
+  TokenDocuments documents;
+  documents.add(std::vector<int32_t>{0, 1, 2, 1});
+  documents.bytes_of_id = {100, 3, 0};
+  TokenSource source(std::move(documents), {8, 0, 1, false});
+  EXPECT_EQ(source.batch(0, 1).bytes, 6);
+}
+
+TEST(SplitDocuments, KeepsEveryDocumentOnce) {
+  TokenDocuments all = distinct_documents(50);
+  const std::vector<int32_t> before = all.ids;
+  const TokenDocuments held = split_documents(all, 0.2, 4);
+  EXPECT_EQ(held.count(), 10);
+  EXPECT_EQ(all.count(), 40);
+  std::vector<int32_t> together = all.ids;
+  together.insert(together.end(), held.ids.begin(), held.ids.end());
+  std::sort(together.begin(), together.end());
+  EXPECT_EQ(together, before);
+}
+
+std::vector<std::string> documents_of(const fs::path& path) {
+  std::vector<std::string> out;
+  read_documents(path, [&](std::string_view text) { out.emplace_back(text); });
+  return out;
+}
+
+std::string packed(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+TEST(ReadDocuments, EveryKindOfFile) {
+  const fs::path folder = scratch_dir();
+  std::string lines;
+  std::vector<std::string> expected;
+  for (int i = 0; i < 3000; ++i) {
+    expected.push_back(std::string(static_cast<size_t>(i), 'x') + "\n\u2028");
+    lines += Json{{"id", i}, {"text", expected.back()}}.dump() + (i % 7 == 0 ? "\n\n" : "\n");
+  }
+  lines.pop_back();  // no newline at the end
+  write_file_atomically(folder / "a.jsonl", lines);
+  // Two frames, one after the other, cut in the middle of a line.
+  write_file_atomically(folder / "a.jsonl.zst",
+                        packed(lines.substr(0, 100001)) + packed(lines.substr(100001)));
+  write_file_atomically(folder / "b.txt", "one\ntwo\n");
+  write_file_atomically(folder / "b.txt.zst", packed("one\ntwo\n"));
+  EXPECT_EQ(documents_of(folder / "a.jsonl"), expected);
+  EXPECT_EQ(documents_of(folder / "a.jsonl.zst"), expected);
+  EXPECT_EQ(documents_of(folder / "b.txt"), (std::vector<std::string>{"one\ntwo\n"}));
+  EXPECT_EQ(documents_of(folder / "b.txt.zst"), (std::vector<std::string>{"one\ntwo\n"}));
+  const std::vector<std::string> pattern{(folder / "a.*").string()};
+  EXPECT_EQ(expand_paths(pattern).size(), 2u);
+  EXPECT_ERROR(expand_paths(std::vector<std::string>{(folder / "*.csv").string()}), kUsage,
+               "no file matches");
+}
+
+TEST(ReadDocuments, ErrorsNameFileAndLine) {
+  const fs::path folder = scratch_dir();
+  write_file_atomically(folder / "a.jsonl", "{\"text\": \"x\"}\n{\"txt\": 1}\n");
+  EXPECT_ERROR(documents_of(folder / "a.jsonl"), kFormat, "a.jsonl:2: the object has no key");
+  write_file_atomically(folder / "b.jsonl", "{\"text\": 5}\n");
+  EXPECT_ERROR(documents_of(folder / "b.jsonl"), kFormat, "b.jsonl:1");
+  const std::string whole = packed(std::string(100000, 'q') + "abc");
+  write_file_atomically(folder / "c.txt.zst", whole.substr(0, whole.size() - 3));
+  EXPECT_ERROR(documents_of(folder / "c.txt.zst"), kFormat, "middle of a zstd frame");
+  write_file_atomically(folder / "d.txt.zst", "plain text");
+  EXPECT_ERROR(documents_of(folder / "d.txt.zst"), kFormat, "not zstd");
+  EXPECT_ERROR(documents_of(folder / "e.csv"), kUsage, "ends in .txt, .jsonl");
+}
+
+}  // namespace
+}  // namespace hadal

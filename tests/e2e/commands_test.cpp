@@ -1,0 +1,162 @@
+// Runs the program itself: what a user or another program sees of the commands.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "io/safetensors.h"
+#include "tests/support/testing.h"
+
+namespace hadal {
+namespace {
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+Outcome hadal(const std::string& arguments) {
+  const fs::path folder = scratch_dir();
+  const std::string command = std::string(HADAL_BINARY) + " " + arguments + " > '" +
+                              (folder / "out").string() + "' 2> '" + (folder / "err").string() +
+                              "'";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "out"),
+          read_file(folder / "err")};
+}
+
+std::string golden(const std::string& name) {
+  return (source_dir() / "tests" / "golden" / name).string();
+}
+
+std::vector<float> numbers(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo* info = file.find(name);
+  if (info == nullptr) return {};
+  std::vector<float> out(static_cast<size_t>(info->size()));
+  file.read(*info, 0, std::as_writable_bytes(std::span(out)));
+  return out;
+}
+
+TEST(Commands, HelpAndVersion) {
+  const Outcome help = hadal("--help");
+  EXPECT_EQ(help.code, 0);
+  for (const char* name : {"train", "export", "logits", "grad", "score", "tokenize", "selftest"}) {
+    EXPECT_NE(help.out.find(name), std::string::npos) << name;
+    EXPECT_EQ(hadal(std::string(name) + " --help").code, 0) << name;
+  }
+  EXPECT_EQ(hadal("--version").out.rfind("hadal ", 0), 0u);
+}
+
+TEST(Commands, ErrorsHaveACodeAndOneLine) {
+  const Outcome usage = hadal("logits nowhere --ids 1 --text x --out y");
+  EXPECT_EQ(usage.code, 2);
+  EXPECT_EQ(usage.err.rfind("error: ", 0), 0u) << usage.err;
+  EXPECT_EQ(hadal("frobnicate").code, 2);
+  EXPECT_EQ(hadal("").code, 2);
+  const Outcome missing = hadal("logits nowhere --ids 1 --out y");
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_NE(missing.err.find("nowhere"), std::string::npos);
+  const Outcome range = hadal("logits " + golden("v3_mtp") + " --ids 1,99999999 --out y");
+  EXPECT_EQ(range.code, 2);
+  EXPECT_NE(range.err.find("99999999"), std::string::npos) << range.err;
+}
+
+TEST(Commands, LogitsAndGradientsHaveTheirNames) {
+  const std::string out = (scratch_dir() / "x.safetensors").string();
+  ASSERT_EQ(hadal("logits " + golden("v3_mtp") + " --ids 1,2,3,4 --out " + out).code, 0);
+  const SafetensorsFile logits(out);
+  ASSERT_NE(logits.find("logits"), nullptr);
+  EXPECT_EQ(logits.find("logits")->shape[0], 4);
+  EXPECT_EQ(logits.find("mtp_logits")->shape[0], 3);
+
+  const std::string grad = (scratch_dir() / "g.safetensors").string();
+  ASSERT_EQ(hadal("grad " + golden("v3_mtp") + " --ids 1,2,3,4 --threads 2 --out " + grad).code, 0);
+  const SafetensorsFile gradients(grad);
+  // The loss is that of the logits.
+  const std::vector<float> rows = numbers(logits, "logits");
+  const size_t vocab = rows.size() / 4;
+  double loss = 0;
+  for (size_t t = 0; t < 3; ++t) {
+    double sum = 0;
+    for (size_t i = 0; i < vocab; ++i) sum += std::exp(double(rows[t * vocab + i]));
+    loss += (std::log(sum) - double(rows[t * vocab + t + 2])) / 3;
+  }
+  EXPECT_NEAR(numbers(gradients, "loss").at(0), loss, 1e-4);
+  double head = 0;
+  for (const float g : numbers(gradients, "grad.lm_head.weight")) head += std::abs(double(g));
+  EXPECT_GT(head, 0);
+}
+
+TEST(Commands, CompletionListsTheCommands) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Outcome script = hadal(std::string("completion ") + shell);
+    EXPECT_EQ(script.code, 0);
+    EXPECT_NE(script.out.find("tokenize"), std::string::npos);
+    EXPECT_NE(script.out.find(std::string(shell) == "fish" ? "-l threads" : "--threads"),
+              std::string::npos);
+  }
+  EXPECT_EQ(hadal("completion tcsh").code, 2);
+  EXPECT_EQ(std::system(("bash -n <<'EOF'\n" + hadal("completion bash").out + "EOF\n").c_str()), 0);
+}
+
+// From text to a tokenizer, a trained model, a resumed run, an export, and a score.
+TEST(Commands, TrainFromNothing) {
+  const fs::path folder = scratch_dir();
+  {
+    std::ofstream text(folder / "text.jsonl");
+    for (int i = 0; i < 200; ++i) {
+      text << Json{{"text", "The cat number " + std::to_string(i) + " sat on the mat."}}.dump()
+           << "\n";
+    }
+  }
+  const std::string text = (folder / "text.jsonl").string();
+  const std::string tokenizer = (folder / "tok" / "tokenizer.json").string();
+  const Outcome made =
+      hadal("tokenizer train --input " + text + " --vocab-size 300 --out " + tokenizer);
+  ASSERT_EQ(made.code, 0) << made.err;
+
+  const std::string recipe = (source_dir() / "recipes" / "text_small.toml").string();
+  const std::string run = (folder / "run").string();
+  const std::string settings =
+      " --set data.tokenizer=" + tokenizer + " --set 'data.train=[\"" + text +
+      "\"]' --set 'data.valid=[]' --set data.valid_share=0.1 --set data.sequence_length=32"
+      " --set batch.sequences=4 --set batch.micro=2 --set run.checkpoint_every=2"
+      " --set model.num_hidden_layers=2 --set model.hidden_size=64 --json --out " +
+      run;
+  const Outcome first = hadal("train " + recipe + settings + " --set run.steps=4");
+  ASSERT_EQ(first.code, 0) << first.err;
+  const Json result = Json::parse(first.out);
+  EXPECT_EQ(result["steps"], 4);
+  EXPECT_LT(result["after"]["bits_per_byte"], result["before"]["bits_per_byte"]);
+  EXPECT_EQ(hadal("train " + recipe + settings).code, 2);  // a run is there already
+
+  const Outcome more = hadal("train " + recipe + settings + " --resume --set run.steps=6");
+  ASSERT_EQ(more.code, 0) << more.err;
+  EXPECT_EQ(Json::parse(more.out)["steps"], 6);
+
+  const std::string exported = (folder / "model").string();
+  ASSERT_EQ(hadal("export " + run + " --step 6 --out " + exported).code, 0);
+  EXPECT_EQ(read_file(fs::path(exported) / "model.safetensors"),
+            read_file(folder / "run" / "model" / "model.safetensors"));
+  const Outcome score = hadal("score " + exported + " " + text + " --json");
+  ASSERT_EQ(score.code, 0) << score.err;
+  const Json numbers = Json::parse(score.out);
+  EXPECT_EQ(numbers["documents"], 200);
+  EXPECT_GT(numbers["bits_per_byte"], 0.1);
+  EXPECT_LT(numbers["bits_per_byte"], 8);
+
+  const Outcome ids = hadal("tokenize " + exported + " --jsonl " + text);
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  const Json line = Json::parse(ids.out.substr(0, ids.out.find('\n')));
+  std::ofstream(folder / "ids.jsonl") << Json{{"ids", line}}.dump() << "\n";
+  const Outcome back =
+      hadal("detokenize " + exported + " --jsonl " + (folder / "ids.jsonl").string());
+  EXPECT_EQ(Json::parse(back.out), "The cat number 0 sat on the mat.");
+}
+
+}  // namespace
+}  // namespace hadal
