@@ -1,0 +1,280 @@
+#include "model/pretrained.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "core/files.h"
+#include "model/weights.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kAlign = 64;  // bytes; every copied tensor begins on a cache line
+constexpr size_t kNamedTensors = 10;
+constexpr int64_t kMaxTokenizerBytes = int64_t{1} << 30;
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+
+std::string layer_prefix(int64_t layer) {
+  return str("model.layers.", layer, ".");
+}
+
+// Copies of the embedding and the head that released files hold in each MTP layer.
+std::string embedding_copy(int64_t layer) {
+  return layer_prefix(layer) + "embed_tokens.weight";
+}
+
+std::string head_copy(int64_t layer) {
+  return layer_prefix(layer) + "shared_head.head.weight";
+}
+
+const char* head_name(const ModelConfig& config) {
+  return config.tie_word_embeddings ? kEmbedding : kHead;
+}
+
+// ---- loading
+
+bool always_f32(const Param& p) {
+  return p.group == ParamGroup::kNorm || p.group == ParamGroup::kBias ||
+         p.group == ParamGroup::kRouter || p.group == ParamGroup::kRouterBias;
+}
+
+DType held_as(const Param& p, const LoadOptions& options, DType stored) {
+  using Values = LoadOptions::Values;
+  if (always_f32(p) || options.values == Values::kF32) return DType::kF32;
+  if (options.values == Values::kBF16) return DType::kBF16;
+  return stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+BlockShape fp8_block(const ModelConfig& config) {
+  if (config.weight_block_size.empty()) return kFp8Block;
+  return {config.weight_block_size[0], config.weight_block_size[1]};
+}
+
+void read_into(const Param& p, const Checkpoint& checkpoint, BlockShape block) {
+  const auto size = static_cast<size_t>(p.size());
+  if (p.dtype == DType::kBF16) {
+    read_weight(checkpoint, p.name, p.shape, std::span(static_cast<bf16*>(p.value), size), block);
+  } else {
+    read_weight(checkpoint, p.name, p.shape, std::span(static_cast<float*>(p.value), size), block);
+  }
+}
+
+void check_complete(const Transformer& model, const Checkpoint& checkpoint) {
+  int64_t missing = 0;
+  const Param* first = nullptr;
+  for (const Param& p : model.params().all()) {
+    if (checkpoint.contains(p.name)) continue;
+    if (missing++ == 0) first = &p;
+  }
+  if (missing == 0) return;
+  throw Error(ErrorKind::kFormat,
+              str(checkpoint.folder().string(), ": ", missing, " of ", model.params().all().size(),
+                  " tensors are missing, the first is \"", first->name, "\"",
+                  first->name == kHead ? " (tie_word_embeddings is false)" : ""));
+}
+
+// How many MTP modules the files hold, counted from the first.
+int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint) {
+  const std::vector<std::string> names = checkpoint.names();
+  for (int64_t d = 0; d < config.num_nextn_predict_layers; ++d) {
+    const std::string prefix = layer_prefix(config.num_hidden_layers + d);
+    const auto at = std::ranges::lower_bound(names, prefix);
+    if (at == names.end() || !at->starts_with(prefix)) return d;
+  }
+  return config.num_nextn_predict_layers;
+}
+
+bool same_tensor(const Checkpoint& checkpoint, const std::string& a, const std::string& b) {
+  const TensorInfo *x = checkpoint.find(a), *y = checkpoint.find(b);
+  if (y == nullptr || x->dtype != y->dtype || x->shape != y->shape) return false;
+  return std::ranges::equal(checkpoint.view(a), checkpoint.view(b));
+}
+
+// Names the tensors that nothing in the model uses; copies and caches are known.
+void report_strangers(const Transformer& model, const Checkpoint& checkpoint,
+                      ConfigWarnings& warnings) {
+  const ModelConfig& config = model.config();
+  std::map<std::string, std::string> copies;  // to the original
+  if (config.tie_word_embeddings) copies[kHead] = kEmbedding;
+  for (int64_t d = 0; d < config.num_nextn_predict_layers; ++d) {
+    copies[embedding_copy(config.num_hidden_layers + d)] = kEmbedding;
+    copies[head_copy(config.num_hidden_layers + d)] = head_name(config);
+  }
+  std::set<std::string> known;
+  for (const Param& p : model.params().all()) {
+    known.insert(p.name);
+    known.insert(p.name + "_scale_inv");
+  }
+  std::vector<std::string> strangers;
+  for (const std::string& name : checkpoint.names()) {
+    if (known.contains(name) || name.ends_with("rotary_emb.inv_freq")) continue;
+    const auto copy = copies.find(name);
+    if (copy == copies.end()) {
+      strangers.push_back(name);
+    } else if (!same_tensor(checkpoint, name, copy->second)) {
+      warnings.lines.push_back(str(checkpoint.where(name), " is not the same as \"", copy->second,
+                                   "\", which is used instead"));
+    }
+  }
+  if (strangers.empty()) return;
+  std::string line = str(checkpoint.folder().string(), ": ", strangers.size(),
+                         " tensors that the model does not know are ignored: ");
+  for (size_t i = 0; i < std::min(strangers.size(), kNamedTensors); ++i) {
+    line += (i == 0 ? "" : ", ") + json_brief(Json(strangers[i]));
+  }
+  warnings.lines.push_back(line + (strangers.size() > kNamedTensors ? ", ..." : ""));
+}
+
+int64_t padded(int64_t bytes) {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+// Uses what can be used in place, and copies the rest into one block. Returns whether any is used.
+bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
+                 const LoadOptions& options) {
+  std::vector<Param*> copied;
+  int64_t bytes = 0;
+  for (Param& p : model.params().all()) {
+    p.dtype = held_as(p, options, checkpoint->at(p.name).dtype);
+    const std::span<const std::byte> mapped = map_weight(*checkpoint, p.name, p.shape, p.dtype);
+    // Mapped pages are read-only; nothing writes values but training, which has its own.
+    p.value = const_cast<std::byte*>(mapped.data());
+    if (!mapped.empty()) continue;
+    copied.push_back(&p);
+    bytes += padded(p.size() * dtype_size(p.dtype));
+  }
+  const auto block = std::make_shared<Buffer>(bytes);
+  std::byte* next = block->data();
+  for (Param* p : copied) {
+    p->value = next;
+    next += padded(p->size() * dtype_size(p->dtype));
+    read_into(*p, *checkpoint, fp8_block(model.config()));
+  }
+  model.params().keep(block);
+  const bool any_mapped = copied.size() < model.params().all().size();
+  if (any_mapped) model.params().keep(checkpoint);
+  return any_mapped;
+}
+
+// ---- saving
+
+DType stored_as(const Param& p, DType dtype) {
+  return p.group == ParamGroup::kRouterBias ? DType::kF32 : dtype;
+}
+
+// A tensor of the folder and the parameter it holds: MTP layers hold some twice.
+struct Entry {
+  std::string name;
+  const Param* param;
+};
+
+std::vector<Entry> entries_of(const Transformer& model) {
+  const ModelConfig& config = model.config();
+  std::vector<Entry> entries;
+  const Param *embedding = nullptr, *head = nullptr;
+  for (const Param& p : model.params().all()) {
+    entries.push_back({p.name, &p});
+    if (p.name == kEmbedding) embedding = &p;
+    if (p.name == head_name(config)) head = &p;
+  }
+  for (int64_t d = 0; d < config.num_nextn_predict_layers; ++d) {
+    entries.push_back({embedding_copy(config.num_hidden_layers + d), embedding});
+    entries.push_back({head_copy(config.num_hidden_layers + d), head});
+  }
+  return entries;
+}
+
+void write_entry(CheckpointWriter& writer, const Entry& entry) {
+  const Param& p = *entry.param;
+  HADAL_CHECK(p.value != nullptr, kInternal, "parameter ", p.name, " has no value to save");
+  const auto size = static_cast<size_t>(p.size());
+  if (p.dtype == DType::kF32) {
+    return write_weight(writer, entry.name, std::span(static_cast<const float*>(p.value), size));
+  }
+  const auto* values = static_cast<const bf16*>(p.value);
+  std::vector<float> floats(size);
+  std::transform(values, values + size, floats.begin(), [](bf16 x) { return to_float(x); });
+  write_weight(writer, entry.name, floats);
+}
+
+void write_json(const fs::path& path, const OrderedJson& json) {
+  write_file_atomically(path, json.dump(2) + "\n");
+}
+
+}  // namespace
+
+bool load_weights(Transformer& model, std::shared_ptr<const Checkpoint> checkpoint,
+                  const LoadOptions& options, ConfigWarnings& warnings) {
+  check_complete(model, *checkpoint);
+  bool mapped = false;
+  if (options.training) {
+    model.params().allocate_training();
+    for (Param& p : model.params().all()) read_into(p, *checkpoint, fp8_block(model.config()));
+  } else {
+    mapped = map_or_copy(model, checkpoint, options);
+  }
+  report_strangers(model, *checkpoint, warnings);
+  checkpoint->check_intact();
+  return mapped;
+}
+
+Pretrained load_pretrained(const fs::path& folder, const LoadOptions& options,
+                           ConfigWarnings& warnings) {
+  ModelConfig config = load_config(folder, warnings);
+  auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  const int64_t modules = stored_modules(config, *checkpoint);
+  if (modules < config.num_nextn_predict_layers) {
+    warnings.lines.push_back(str(folder.string(), ": config.json announces ",
+                                 config.num_nextn_predict_layers,
+                                 " multi-token prediction modules, the weights hold ", modules));
+    config.num_nextn_predict_layers = modules;
+  }
+  Pretrained loaded{std::make_unique<Transformer>(config), nullptr};
+  if (load_weights(*loaded.model, checkpoint, options, warnings)) loaded.files = checkpoint;
+  return loaded;
+}
+
+void save_pretrained(const Transformer& model, const fs::path& folder, const SaveOptions& options) {
+  HADAL_CHECK(
+      options.dtype == DType::kF32 || options.dtype == DType::kBF16 || options.dtype == DType::kF16,
+      kUsage, "models are saved as F32, BF16 or F16, not ", dtype_name(options.dtype));
+  ModelConfig config = model.config();
+  config.dtype = options.dtype;
+  config.weight_block_size.clear();
+  config.scale_fmt.clear();
+  const OrderedJson json = config_json(config);
+
+  const std::vector<Entry> entries = entries_of(model);
+  std::vector<TensorSpec> specs;
+  for (const Entry& e : entries) {
+    specs.push_back({e.name, stored_as(*e.param, options.dtype), e.param->shape});
+  }
+  CheckpointWriter writer(folder, specs, options.shard_bytes);
+  for (const Entry& e : entries) write_entry(writer, e);
+  std::error_code error;
+  fs::remove(folder / "config.json", error);
+  HADAL_CHECK(!error, kIo, "cannot remove ", (folder / "config.json").string(), ": ",
+              error.message());
+  writer.finish();
+  write_json(folder / "generation_config.json", generation_config_json(config));
+  if (!options.tokenizer.empty()) copy_tokenizer_files(options.tokenizer, folder);
+  write_json(folder / "config.json", json);
+}
+
+void copy_tokenizer_files(const fs::path& tokenizer, const fs::path& folder) {
+  std::error_code ignored;  // what cannot be looked at cannot be read either, and says so
+  const bool is_folder = fs::is_directory(tokenizer, ignored);
+  const fs::path home = is_folder ? tokenizer : tokenizer.parent_path();
+  const fs::path main = is_folder ? tokenizer / "tokenizer.json" : tokenizer;
+  if (fs::equivalent(main, folder / "tokenizer.json", ignored)) return;
+  write_file_atomically(folder / "tokenizer.json", read_file(main, kMaxTokenizerBytes));
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json",
+                           "chat_template.jinja", "chat_template.json"}) {
+    if (!fs::exists(home / name, ignored)) continue;
+    write_file_atomically(folder / name, read_file(home / name, kMaxTokenizerBytes));
+  }
+}
+
+}  // namespace hadal

@@ -1,0 +1,70 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+
+#include "io/checkpoint.h"
+#include "model/transformer.h"
+
+namespace hadal {
+
+// Whole models between a Hugging Face folder and memory, under the tensor names that transformers
+// and the released files use. Single tensors are model/weights.h's.
+
+struct LoadOptions {
+  // How the embedding, the head and the matrices of Linears are held. Norms, biases, routers and
+  // routing biases are FP32 always; F8_E4M3 is decoded with its scales.
+  enum class Values {
+    kStored,  // BF16 and F32 as they are, all else exactly in F32
+    kF32,
+    kBF16,  // rounded to nearest even
+  };
+  Values values = Values::kStored;
+  // FP32 values of its own for every parameter, and gradients; `values` does not matter then.
+  bool training = false;
+};
+
+// A model and, when numbers of it lie in mapped files, those files.
+struct Pretrained {
+  std::unique_ptr<Transformer> model;
+  std::shared_ptr<const Checkpoint> files;  // null when nothing is mapped
+  // After a pass: Error{kIo} if a mapped file was cut short, so that what was computed is void.
+  void check_intact() const {
+    if (files) files->check_intact();
+  }
+};
+
+// config.json, then the weights of the folder. What can be used where it lies in the file is mapped
+// and not copied. Warnings, each one line: those of load_config; multi-token prediction that
+// config.json announces and the files do not hold (the model then has none); tensors that the model
+// does not know; copies of the embedding or the head that differ from the original, which is used.
+// Errors beside those of load_config, Checkpoint::open and read_weight:
+//   kFormat  tensors are missing: says how many and names the first
+Pretrained load_pretrained(const std::filesystem::path& folder, const LoadOptions& options,
+                           ConfigWarnings& warnings);
+
+// The weights alone, into a model made of that folder's config. Returns whether numbers are used
+// where they are mapped: the model keeps the checkpoint alive then.
+bool load_weights(Transformer& model, std::shared_ptr<const Checkpoint> checkpoint,
+                  const LoadOptions& options, ConfigWarnings& warnings);
+
+struct SaveOptions {
+  DType dtype = DType::kF32;  // F32, BF16 or F16; routing biases are F32 always
+  int64_t shard_bytes = kDefaultShardBytes;
+  // Whose tokenizer files are copied: a folder, or a tokenizer.json. Empty: none are.
+  std::filesystem::path tokenizer = {};
+};
+
+// Writes the folder: safetensors, generation_config.json, tokenizer files, and config.json last; an
+// old config.json is removed first, so that an interrupted call leaves a folder that does not load
+// instead of a mixture. Multi-token prediction is layer num_hidden_layers and up with copies of
+// embedding and head, as in the released files. Error{kFormat} names a tensor with a number that
+// dtype cannot hold.
+void save_pretrained(const Transformer& model, const std::filesystem::path& folder,
+                     const SaveOptions& options = {});
+
+// tokenizer.json and what there is beside it of tokenizer_config.json, special_tokens_map.json and
+// chat templates. `tokenizer` is a folder or a tokenizer.json.
+void copy_tokenizer_files(const std::filesystem::path& tokenizer,
+                          const std::filesystem::path& folder);
+
+}  // namespace hadal
