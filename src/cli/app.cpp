@@ -14,6 +14,7 @@
   X(train)                \
   X(export)               \
   X(generate)             \
+  X(inspect)              \
   X(logits)               \
   X(grad)                 \
   X(score)                \

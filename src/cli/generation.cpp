@@ -1,10 +1,10 @@
 #include "cli/generation.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <charconv>
 
-#include "cli/options.h"
 #include "infer/stop_strings.h"
 #include "text/stream_decoder.h"
 
@@ -15,6 +15,14 @@ constexpr int64_t kMostDrafts = 16;
 
 double per_second(int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+// Weights as they are stored: BF16 and FP32 are used where they lie in the files.
+Pretrained load(const std::string& folder) {
+  ConfigWarnings warnings;
+  Pretrained pretrained = load_pretrained(folder, {}, warnings);
+  for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
+  return pretrained;
 }
 
 }  // namespace
@@ -28,7 +36,7 @@ TextGenerator::TextGenerator(const std::string& folder)
 GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
                                       const std::vector<std::string>& stops, bool special,
                                       const std::function<void(const std::string&)>& on_text) {
-  const ModelConfig& config = model_->config();
+  const ModelConfig& config = pretrained_.model->config();
   options.vocabulary = std::min(tokenizer_.vocab_size(), config.vocab_size);
   options.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
   const auto prompt_ids =
@@ -47,6 +55,7 @@ GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions
     out.stopped = filter.stopped();
     return !out.stopped;
   });
+  pretrained_.check_intact();
   show(filter.push(decoder.flush()));
   show(filter.flush());
   return out;

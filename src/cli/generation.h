@@ -1,11 +1,11 @@
 #pragma once
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
 #include "infer/generator.h"
+#include "model/pretrained.h"
 #include "text/tokenizer.h"
 
 namespace hadal {
@@ -21,7 +21,7 @@ struct GeneratedText {
 class TextGenerator {
  public:
   explicit TextGenerator(const std::string& folder);
-  Transformer& model() { return *model_; }
+  Transformer& model() { return *pretrained_.model; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
   // End tokens are the model's. `special`: tokens such as <|EOT|> written in the prompt are meant.
@@ -31,7 +31,7 @@ class TextGenerator {
                          const std::function<void(const std::string&)>& on_text);
 
  private:
-  std::unique_ptr<Transformer> model_;
+  Pretrained pretrained_;
   Tokenizer tokenizer_;
   Generator generator_;
 };
