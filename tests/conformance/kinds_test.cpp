@@ -1,0 +1,317 @@
+// What every attention and FFN kind must keep, over the registry and its options.
+#include <algorithm>
+
+#include "model/pretrained.h"
+#include "tests/support/testing.h"
+
+namespace hadal {
+namespace {
+
+struct Variant {
+  std::string name;
+  std::function<void(ModelConfig&)> change;
+};
+
+ModelConfig base_config() {
+  ModelConfig c;
+  c.vocab_size = 48;
+  c.hidden_size = 32;
+  c.intermediate_size = 40;
+  c.num_hidden_layers = 2;
+  c.num_attention_heads = c.num_key_value_heads = 4;
+  c.head_dim = 12;
+  c.max_position_embeddings = 128;
+  c.rope_theta = 100;
+  c.kv_lora_rank = 16;
+  c.qk_nope_head_dim = 12;
+  c.qk_rope_head_dim = 8;
+  c.v_head_dim = 10;
+  c.n_routed_experts = 8;
+  c.n_shared_experts = 1;
+  c.num_experts_per_tok = 3;
+  c.moe_intermediate_size = 16;
+  c.first_k_dense_replace = 1;
+  c.n_group = 4;
+  c.topk_group = 2;
+  c.routed_scaling_factor = 1.5;
+  c.num_nextn_predict_layers = 1;
+  c.eos_token_ids = {1};
+  return c;
+}
+
+void dense(ModelConfig& c) {
+  c.n_routed_experts = c.n_shared_experts = c.num_experts_per_tok = c.moe_intermediate_size = 0;
+  c.first_k_dense_replace = 0;
+  c.n_group = c.topk_group = 1;
+}
+
+void gqa(ModelConfig& c, int64_t kv_heads) {
+  c.hadal_attention = "gqa";
+  c.num_key_value_heads = kv_heads;
+  c.q_lora_rank = c.kv_lora_rank = c.qk_nope_head_dim = c.qk_rope_head_dim = c.v_head_dim = 0;
+  c.rope_interleave = false;
+}
+
+std::vector<Variant> variants() {
+  return {
+      {"mla", [](ModelConfig&) {}},
+      {"mla_q_lora", [](ModelConfig& c) { c.q_lora_rank = 20; }},
+      {"mla_multi_scale_rope", [](ModelConfig& c) { c.hadal_rope_groups = 2; }},
+      {"mla_dense", dense},
+      {"mla_softmax_router",
+       [](ModelConfig& c) {
+         c.scoring_func = "softmax";
+         c.topk_method = "group_limited_greedy";
+         c.norm_topk_prob = false;
+       }},
+      {"mla_tied", [](ModelConfig& c) { c.tie_word_embeddings = true; }},
+      {"mha", [](ModelConfig& c) { gqa(c, 4); }},
+      {"gqa", [](ModelConfig& c) { gqa(c, 2); }},
+      {"mqa", [](ModelConfig& c) { gqa(c, 1); }},
+      {"gqa_multi_scale_rope", [](ModelConfig& c) { gqa(c, 2), c.hadal_rope_groups = 2; }},
+      {"mqa_multi_scale_rope", [](ModelConfig& c) { gqa(c, 1), c.hadal_rope_groups = 4; }},
+      {"gqa_head_norm", [](ModelConfig& c) { gqa(c, 2), c.hadal_qk_norm = "head"; }},
+      {"olmo2",
+       [](ModelConfig& c) {
+         gqa(c, 4), dense(c);
+         c.hadal_norm_placement = "post";
+         c.hadal_qk_norm = "whole";
+       }},
+      {"gpt",
+       [](ModelConfig& c) {
+         gqa(c, 4), dense(c);
+         c.hadal_norm = "layernorm";
+         c.hadal_ffn = "gelu";
+         c.hidden_act = "gelu_pytorch_tanh";
+         c.attention_bias = c.mlp_bias = true;
+       }},
+  };
+}
+
+std::unique_ptr<Transformer> make_model(const Variant& v) {
+  ModelConfig config = base_config();
+  v.change(config);
+  config.architecture = architecture_for(config);
+  auto model = std::make_unique<Transformer>(config);
+  model->params().allocate_training();
+  model->params().initialise(3, 0.2);
+  Rng rng(9);
+  for (Param& p : model->params().all()) {  // biases that matter
+    if (p.shape.size() != 1 || p.group == ParamGroup::kNorm) continue;
+    for (int64_t i = 0; i < p.size(); ++i) p.vec_mut().data()[i] = float(0.1 * rng.normal());
+  }
+  return model;
+}
+
+std::vector<int32_t> some_ids(int64_t n, uint64_t seed) {
+  std::vector<int32_t> ids;
+  Rng rng(seed);
+  for (int64_t i = 0; i < n; ++i) ids.push_back(int32_t(rng.below(48)));
+  return ids;
+}
+
+Ids view(const std::vector<int32_t>& ids) {
+  return {ids.data(), {int64_t(ids.size())}};
+}
+
+struct Row {
+  std::vector<int32_t> ids;
+  KvCache::Sequence sequence;
+};
+
+class Kinds : public testing::TestWithParam<Variant> {
+ protected:
+  std::unique_ptr<Transformer> model_ = make_model(GetParam());
+
+  // Hidden rows of `ids` at `first` of their sequences, all in one call of the path.
+  Matrix step(Path path, KvCache& cache, const std::vector<Row>& rows, int64_t first) {
+    std::vector<int32_t> ids, positions;
+    std::vector<StepSpan> spans;
+    for (const Row& row : rows) {
+      const auto begin = int64_t(ids.size()), n = int64_t(row.ids.size());
+      spans.push_back({begin, begin + n, row.sequence, first});
+      cache.extend(row.sequence, n);
+      ids.insert(ids.end(), row.ids.begin(), row.ids.end());
+      for (int64_t i = 0; i < n; ++i) positions.push_back(int32_t(first + i));
+    }
+    Arena scratch;
+    StepPass pass{path, cache, scratch, view(positions), spans, Precision::kFp32};
+    Matrix h({int64_t(ids.size()), 32});
+    model_->step(view(ids), pass, h);
+    return h;
+  }
+
+  Losses train(const std::vector<int32_t>& tokens, int64_t sequences, TrainOptions options) {
+    const View<const int32_t, 2> rows(tokens.data(),
+                                      {sequences, int64_t(tokens.size()) / sequences});
+    return model_->forward_backward(make_batch(rows, rows.dim(1) - 2, model_->mtp_depth()),
+                                    options);
+  }
+
+  std::vector<float> gradients() {
+    std::vector<float> all;
+    for (const Param& p : model_->params().all()) {
+      if (p.gradient != nullptr) all.insert(all.end(), p.gradient, p.gradient + p.size());
+    }
+    return all;
+  }
+};
+
+TEST_P(Kinds, prompt_equals_token_by_token) {
+  const auto ids = some_ids(21, 1);
+  KvCache cache(model_->cache_specs(), DType::kF32);
+  const Matrix prompt = step(Path::kPrompt, cache, {{ids, cache.add_sequence()}}, 0);
+  const auto other = cache.add_sequence();
+  for (int64_t t = 0; t < 21; ++t) {
+    const Matrix one = step(Path::kGenerated, cache, {{{ids[size_t(t)]}, other}}, t);
+    EXPECT_TRUE(close(one, to_double(prompt.view().rows(t, t + 1)), 2e-5)) << "token " << t;
+  }
+}
+
+TEST_P(Kinds, a_row_never_depends_on_the_other_rows) {
+  for (Path path : {Path::kPrompt, Path::kGenerated}) {
+    KvCache cache(model_->cache_specs(), DType::kBF16);
+    std::vector<Row> rows;
+    std::vector<Matrix> alone;
+    for (uint64_t s = 0; s < 5; ++s) {
+      const auto ids = some_ids(3, 20 + s);
+      alone.push_back(step(path, cache, {{ids, cache.add_sequence()}}, 0));
+      rows.push_back({ids, cache.add_sequence()});
+    }
+    const Matrix together = step(path, cache, rows, 0);
+    for (int64_t s = 0; s < 5; ++s) {
+      EXPECT_TRUE(same_bits(alone[size_t(s)], together.view().rows(3 * s, 3 * s + 3)));
+    }
+  }
+}
+
+TEST_P(Kinds, a_prompt_in_pieces_gives_the_same_bits) {
+  const auto ids = some_ids(30, 4);
+  KvCache cache(model_->cache_specs(), DType::kBF16);
+  const Matrix whole = step(Path::kPrompt, cache, {{ids, cache.add_sequence()}}, 0);
+  for (int64_t piece : {1, 7, 16}) {
+    const auto sequence = cache.add_sequence();
+    for (int64_t first = 0; first < 30; first += piece) {
+      const int64_t end = std::min<int64_t>(first + piece, 30);
+      const Matrix part =
+          step(Path::kPrompt, cache, {{{ids.begin() + first, ids.begin() + end}, sequence}}, first);
+      EXPECT_TRUE(same_bits(part, whole.view().rows(first, end))) << "pieces of " << piece;
+    }
+  }
+}
+
+TEST_P(Kinds, training_gives_the_same_bits_on_any_number_of_threads) {
+  const auto tokens = some_ids(4 * 20, 5);
+  const TrainOptions options{.mtp_lambda = 0.3f, .sequence_alpha = 0.01f};
+  std::vector<float> first;
+  for (int64_t threads : {1, 2, 3}) {
+    const ScopedThreads scope(threads);
+    model_->params().zero_gradients();
+    train(tokens, 4, options);
+    if (first.empty()) first = gradients();
+    EXPECT_EQ(gradients(), first) << threads << " threads";
+  }
+}
+
+TEST_P(Kinds, micro_batches_add_up_to_the_whole_batch) {
+  const auto tokens = some_ids(4 * 20, 6);
+  TrainOptions options{.mtp_lambda = 0.3f, .sequence_alpha = 0.01f};
+  train(tokens, 4, options);
+  const auto whole = gradients();
+  model_->params().zero_gradients();
+  options.weight = 0.25;
+  for (int64_t b = 0; b < 4; ++b) {
+    train({tokens.begin() + 20 * b, tokens.begin() + 20 * (b + 1)}, 1, options);
+  }
+  const auto parts = gradients();
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    error += double(parts[i] - whole[i]) * (parts[i] - whole[i]);
+    norm += double(whole[i]) * whole[i];
+  }
+  EXPECT_LT(std::sqrt(error / norm), 1e-5);
+}
+
+TEST_P(Kinds, families_agree) {
+  const auto tokens = some_ids(2 * 20, 7);
+  std::vector<float> scalar;
+  for_each_family([&] {
+    model_->params().zero_gradients();
+    train(tokens, 2, {.mtp_lambda = 0.3f});
+    const auto now = gradients();
+    if (scalar.empty()) scalar = now;
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < now.size(); ++i) {
+      error += double(now[i] - scalar[i]) * (now[i] - scalar[i]);
+      norm += double(scalar[i]) * scalar[i];
+    }
+    EXPECT_LT(std::sqrt(error / norm), 1e-5);
+  });
+}
+
+TEST_P(Kinds, what_is_saved_comes_back_bit_for_bit) {
+  const fs::path folder = scratch_dir() / "model";
+  save_pretrained(*model_, folder);
+  ConfigWarnings warnings;
+  LoadOptions options;
+  options.training = true;
+  const Pretrained loaded = load_pretrained(folder, options, warnings);
+  const auto ids = some_ids(15, 8);
+  Matrix a({15, 48}), b({15, 48});
+  model_->logits(view(ids), Precision::kFp32, a);
+  loaded.model->logits(view(ids), Precision::kFp32, b);
+  EXPECT_TRUE(same_bits(a, b));
+  EXPECT_EQ(loaded.model->mtp_depth(), model_->mtp_depth());
+}
+
+// Along random directions, each tensor alone, against central differences of the FP32 loss: coarse,
+// but of whole models; each operation is checked finely in its own test, the classes against
+// transformers. All experts are chosen, for a route that changes is a jump and no slope.
+TEST_P(Kinds, gradients_are_those_of_the_loss) {
+  Variant all_experts = GetParam();
+  all_experts.change = [](ModelConfig& c) {
+    GetParam().change(c);
+    c.num_experts_per_tok = c.n_routed_experts;
+    c.topk_group = c.n_group;
+  };
+  model_ = make_model(all_experts);
+  const auto tokens = some_ids(2 * 20, 9);
+  const TrainOptions options{.mtp_lambda = 0.5f};
+  model_->params().zero_gradients();
+  train(tokens, 2, options);
+  const View<const int32_t, 2> rows(tokens.data(), {2, 20});
+  const Batch batch = make_batch(rows, 18, model_->mtp_depth());
+  const auto loss = [&] {
+    const Losses l = model_->evaluate(batch, options);
+    double total = l.main.loss_sum / double(l.main.count);
+    for (const CrossEntropy& m : l.mtp)
+      total += 0.5 / double(l.mtp.size()) * m.loss_sum / double(m.count);
+    return total;
+  };
+  for (Param& p : model_->params().all()) {
+    if (p.gradient == nullptr) continue;
+    Rng rng(77);
+    std::vector<float> saved(p.vec().data(), p.vec().data() + p.size()), direction(saved.size());
+    double slope = 0, length = 0;
+    for (size_t i = 0; i < saved.size(); ++i) {
+      direction[i] = float(rng.normal());
+      slope += double(direction[i]) * p.gradient[i];
+      length += double(p.gradient[i]) * p.gradient[i];
+    }
+    const auto moved = [&](double h) {
+      for (size_t i = 0; i < saved.size(); ++i)
+        p.vec_mut().data()[i] = saved[i] + float(h) * direction[i];
+      return loss();
+    };
+    const double h = 2e-3;
+    const double quotient = (moved(h) - moved(-h)) / (2 * h);
+    std::copy(saved.begin(), saved.end(), p.vec_mut().data());
+    EXPECT_NEAR(quotient, slope, 0.02 * std::sqrt(length) + 2e-3) << p.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(all, Kinds, testing::ValuesIn(variants()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace hadal
