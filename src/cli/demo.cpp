@@ -119,7 +119,8 @@ std::string demo_table(const DemoResult& r) {
   t += row("the model, a Hugging Face folder", r.model);
   t += fmt::format(
       "\nTry next:\n"
-      "  ./run generate {0} -p \"Anna has the lamp. Where\" -n 60\n"
+      "  ./run generate {0} -p \"The baker Anna has red hats near the kitchen door. Who is the "
+      "baker?\" -n 60\n"
       "  ./run inspect {0}\n"
       "  ./run train recipes/demo.toml --out again --set run.steps=300\n",
       r.model);

@@ -14,7 +14,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kVocabulary = 640;
+constexpr int64_t kVocabulary = 1024;
 constexpr int64_t kTokenizerStories = 3000;
 constexpr int64_t kValidStories = 300;
 constexpr int64_t kOneHopQuestions = 1000, kTwoHopQuestions = 250;

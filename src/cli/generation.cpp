@@ -28,9 +28,9 @@ Pretrained load(const std::string& folder) {
 }  // namespace
 
 TextGenerator::TextGenerator(const std::string& folder)
-    : model_(load_fp32_model(folder, false)),
+    : pretrained_(load(folder)),
       tokenizer_(Tokenizer::load(folder)),
-      generator_(*model_) {
+      generator_(*pretrained_.model) {
 }
 
 GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,

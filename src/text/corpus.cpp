@@ -16,15 +16,23 @@ constexpr std::array<std::string_view, 24> kNames{
     "Anna", "Ben",  "Clara", "David",  "Emma",  "Felix", "Grace", "Henry",
     "Iris", "Jack", "Kate",  "Leo",    "Mia",   "Noah",  "Olive", "Paul",
     "Ruth", "Sam",  "Tina",  "Victor", "Wendy", "Zoe",   "Oscar", "Lucy"};
+constexpr std::array<std::string_view, 20> kTrades{
+    "baker",  "doctor", "farmer", "sailor", "painter", "singer", "hunter",
+    "miller", "weaver", "tailor", "guard",  "judge",   "poet",   "clerk",
+    "smith",  "cook",   "miner",  "priest", "nurse",   "pilot"};
 constexpr std::array<std::string_view, 20> kPlaces{
     "garden", "kitchen", "forest",  "harbor", "market",  "school", "barn",
     "tower",  "library", "cave",    "meadow", "village", "castle", "cellar",
     "bridge", "valley",  "orchard", "temple", "station", "desert"};
+constexpr std::array<std::string_view, 20> kMarks{
+    "door",  "wall",  "gate", "lamp", "bench", "path",   "well",   "fence", "stairs", "roof",
+    "clock", "table", "tree", "sign", "fire",  "window", "statue", "pond",  "ladder", "shed"};
 constexpr std::array<std::string_view, 20> kThings{
-    "lamp", "book", "drum",   "kite",  "key",  "hat",    "coin", "ring", "map",  "rope",
-    "ball", "cup",  "basket", "knife", "bell", "mirror", "boot", "flag", "coat", "stone"};
-constexpr std::array<std::string_view, 10> kColors{"red",   "blue", "green",  "white", "black",
-                                                   "brown", "grey", "yellow", "pink",  "golden"};
+    "hats", "books", "drums",   "kites",  "keys",  "coins", "rings", "maps",   "ropes", "balls",
+    "cups", "bells", "baskets", "knives", "boots", "flags", "coats", "stones", "bags",  "toys"};
+constexpr std::array<std::string_view, 12> kColors{"red",   "blue",   "green",  "white",
+                                                   "black", "brown",  "grey",   "yellow",
+                                                   "pink",  "golden", "silver", "orange"};
 constexpr std::array<std::string_view, 20> kNumbers{
     "one",     "two",     "three",     "four",     "five",     "six",      "seven",
     "eight",   "nine",    "ten",       "eleven",   "twelve",   "thirteen", "fourteen",
@@ -50,10 +58,11 @@ constexpr std::array<std::string_view, 4> kOpenings{"It was a quiet morning.", "
                                                     "Rain fell on the hills.",
                                                     "The evening was warm."};
 
-constexpr int kMaxPeople = 4;
+constexpr int kMaxPeople = 3;
 
+// The baker Anna has red hats near the kitchen door: one of each, different for every person.
 struct Person {
-  size_t name, place, thing, color;  // where they are now, what they hold, and its colour
+  size_t trade, name, color, thing, place, mark;
 };
 
 class Writer {
@@ -63,16 +72,16 @@ class Writer {
   Story write() {
     cast();
     say(kOpenings[choose(kOpenings.size())]);
-    std::vector<std::vector<int>> facts;  // (person, kind), told in a random order
-    for (int p = 0; p < int(people_.size()); ++p) {
-      for (int kind = 0; kind < 3; ++kind) facts.push_back({p, kind});
+    for (const Person& p : people_) introduce(p);
+    std::vector<std::pair<size_t, int>> events;
+    for (size_t p = 0; p < people_.size(); ++p) {
+      for (int kind = 0; kind < 3; ++kind) events.emplace_back(p, kind);
     }
-    shuffle(facts);
-    for (const auto& fact : facts) {
-      tell(people_[size_t(fact[0])], fact[1]);
-      if (choose(6) == 0) aside();
+    shuffle(events);
+    for (const auto& [p, kind] : events) {
+      go_on(people_[p], kind);
+      if (choose(8) == 0) aside();
     }
-    if (choose(2) == 0) move_somebody();
     ask_all();
     return std::move(story_);
   }
@@ -99,10 +108,12 @@ class Writer {
 
   void cast() {
     const size_t count = 2 + choose(kMaxPeople - 1);
-    const auto names = pick(kNames.size(), count), places = pick(kPlaces.size(), count);
-    const auto things = pick(kThings.size(), count), colors = pick(kColors.size(), count);
-    for (size_t i = 0; i < count; ++i)
-      people_.push_back({names[i], places[i], things[i], colors[i]});
+    const auto trades = pick(kTrades.size(), count), names = pick(kNames.size(), count);
+    const auto colors = pick(kColors.size(), count), things = pick(kThings.size(), count);
+    const auto places = pick(kPlaces.size(), count), marks = pick(kMarks.size(), count);
+    for (size_t i = 0; i < count; ++i) {
+      people_.push_back({trades[i], names[i], colors[i], things[i], places[i], marks[i]});
+    }
   }
 
   void say(std::string_view sentence) {
@@ -115,11 +126,17 @@ class Writer {
     say(str(first, rest...));
   }
 
-  void tell(const Person& p, int kind) {
-    const std::string_view name = kNames[p.name], thing = kThings[p.thing];
-    if (kind == 0) say(name, " is in the ", kPlaces[p.place], ".");
-    if (kind == 1) say(name, " has the ", thing, ".");
-    if (kind == 2) say("The ", thing, " is ", kColors[p.color], ".");
+  void introduce(const Person& p) {
+    say("The ", kTrades[p.trade], " ", kNames[p.name], " has ", kColors[p.color], " ",
+        kThings[p.thing], " near the ", kPlaces[p.place], " ", kMarks[p.mark], ".");
+  }
+
+  // What was introduced comes up again, and is what it was.
+  void go_on(const Person& p, int kind) {
+    const Verb& verb = kVerbs[choose(kVerbs.size())];
+    if (kind == 0) say("The ", kTrades[p.trade], " ", kNames[p.name], " ", verb.one, ".");
+    if (kind == 1) say("The ", kColors[p.color], " ", kThings[p.thing], " are lost and found.");
+    if (kind == 2) say("The ", kPlaces[p.place], " ", kMarks[p.mark], " is old.");
   }
 
   // Sentences that change nothing: number agreement and counting on.
@@ -144,19 +161,6 @@ class Writer {
     say(sentence + ".");
   }
 
-  // Somebody leaves for a place where nobody is; from now on that is where they are.
-  void move_somebody() {
-    Person& p = people_[choose(people_.size())];
-    std::vector<size_t> free;
-    for (size_t i = 0; i < kPlaces.size(); ++i) {
-      bool taken = false;
-      for (const Person& other : people_) taken = taken || other.place == i;
-      if (!taken) free.push_back(i);
-    }
-    p.place = free[choose(free.size())];
-    say("Then ", kNames[p.name], " goes to the ", kPlaces[p.place], ".");
-  }
-
   // Writes "question? sentence answer." and remembers where the answer stands.
   void ask(std::string_view question, std::string_view stem, std::string_view answer, int hops) {
     say(question);
@@ -167,23 +171,23 @@ class Writer {
   }
 
   void ask_about(const Person& p, int kind) {
-    const std::string_view name = kNames[p.name], thing = kThings[p.thing];
-    const std::string_view place = kPlaces[p.place], color = kColors[p.color];
+    const std::string_view trade = kTrades[p.trade], name = kNames[p.name];
+    const std::string_view color = kColors[p.color], place = kPlaces[p.place];
     switch (kind) {
       case 0:
-        return ask(str("Where is ", name, "?"), str(name, " is in the"), place, 1);
+        return ask(str("Who is the ", trade, "?"), str("The ", trade), name, 1);
       case 1:
-        return ask(str("What does ", name, " have?"), str(name, " has the"), thing, 1);
+        return ask(str("What is ", color, "?"), str("The ", color), kThings[p.thing], 1);
       case 2:
-        return ask(str("What color is the ", thing, "?"), str("The ", thing, " is"), color, 1);
+        return ask(str("What is in the ", place, "?"), str("The ", place), kMarks[p.mark], 1);
       case 3:
-        return ask(str("Where is the ", thing, "?"), str("The ", thing, " is in the"), place, 2);
+        return ask(str("What does ", name, " have?"), str(name, " has the"), kThings[p.thing], 2);
       default:
-        return ask(str("What color is the thing that ", name, " has?"), "It is", color, 2);
+        return ask(str("Where does ", name, " wait?"), str(name, " waits in the"), place, 2);
     }
   }
 
-  // Each fact at most once, in a random order; three of four questions need one fact.
+  // Each fact once, in a random order, and after every third a question that joins two.
   void ask_all() {
     std::vector<std::pair<size_t, int>> one_hop, two_hops;
     for (size_t p = 0; p < people_.size(); ++p) {
@@ -192,13 +196,9 @@ class Writer {
     }
     shuffle(one_hop);
     shuffle(two_hops);
-    const size_t count = std::min<size_t>(one_hop.size(), 4 + choose(3));
-    for (size_t i = 0; i < count; ++i) {
-      if (i % 4 == 3) {
-        ask_about(people_[two_hops[i / 4].first], two_hops[i / 4].second);
-      } else {
-        ask_about(people_[one_hop[i].first], one_hop[i].second);
-      }
+    for (size_t i = 0; i < one_hop.size(); ++i) {
+      ask_about(people_[one_hop[i].first], one_hop[i].second);
+      if (i % 3 == 2) ask_about(people_[two_hops[i / 3].first], two_hops[i / 3].second);
     }
   }
 

@@ -27,38 +27,47 @@ TEST(corpus, is_a_function_of_seed_and_number) {
 TEST(corpus, every_answer_stands_where_it_is_said_to_and_follows_from_the_story) {
   for (uint64_t i = 0; i < 2000; ++i) {
     const Story story = make_story(3, i);
-    ASSERT_GE(story.questions.size(), 4u);
+    ASSERT_GE(story.questions.size(), 8u);
     for (const Question& q : story.questions) {
       ASSERT_EQ(story.text.substr(q.answer_at, q.answer.size() + 2), " " + q.answer + ".");
       const std::string before = story.text.substr(0, q.answer_at);
-      EXPECT_NE(before.find(" " + q.answer + "."), std::string::npos)
+      EXPECT_NE(before.find(" " + q.answer + " "), std::string::npos)
           << "the answer \"" << q.answer << "\" was never told in: " << story.text;
     }
   }
 }
 
-// Reads the sentences before a place question and follows the person, as a careful reader would.
-TEST(corpus, places_are_consistent_with_moves) {
-  int moved = 0;
+// Whatever stands after a trade, a colour or a place the first time stands there ever after.
+TEST(corpus, answers_are_what_was_told_first) {
+  int checked = 0;
   for (uint64_t i = 0; i < 500; ++i) {
     const Story story = make_story(4, i);
     for (const Question& q : story.questions) {
+      if (q.hops != 1) continue;
       const auto words = words_of(story.text.substr(0, q.answer_at));
-      const size_t n = words.size();
-      if (q.hops != 1 || words[n - 2] != "in") continue;
-      const std::string& name = words[n - 4];
-      std::string place;
-      bool went = false;
-      for (size_t w = 0; w + 4 < n - 4; ++w) {
-        if (words[w] != name) continue;
-        if (words[w + 1] == "is") place = words[w + 4];
-        if (words[w + 1] == "goes") place = words[w + 4], went = true;
-      }
-      EXPECT_EQ(place, q.answer + ".") << story.text;
-      moved += went ? 1 : 0;
+      size_t first = 0;
+      while (words[first] != words.back()) ++first;
+      EXPECT_EQ(words[first + 1].substr(0, q.answer.size()), q.answer) << story.text;
+      ++checked;
     }
   }
-  EXPECT_GT(moved, 30) << "nobody ever moves";
+  EXPECT_GT(checked, 2000);
+}
+
+// The people of a two-fact question are introduced with what is asked.
+TEST(corpus, two_facts_belong_to_one_person) {
+  for (uint64_t i = 0; i < 500; ++i) {
+    const Story story = make_story(8, i);
+    for (const Question& q : story.questions) {
+      if (q.hops != 2) continue;
+      const auto words = words_of(story.text.substr(0, q.answer_at));
+      const bool place = words[words.size() - 2] == "in";
+      const std::string& name = words[words.size() - (place ? 4 : 3)];
+      size_t w = 0;
+      while (!(words[w] == name && words[w + 1] == "has")) ++w;
+      EXPECT_EQ(words[w + (place ? 6 : 3)], q.answer) << story.text;
+    }
+  }
 }
 
 TEST(corpus, one_animal_sleeps_and_two_sleep) {
@@ -74,7 +83,7 @@ TEST(corpus, one_animal_sleeps_and_two_sleep) {
       ++seen;
     }
   }
-  EXPECT_GT(seen, 200);
+  EXPECT_GT(seen, 100);
 }
 
 // The text must be worth a model that reads: the two words before an answer are not enough.
