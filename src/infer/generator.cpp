@@ -20,10 +20,10 @@ double seconds_since(Clock::time_point start) {
 // 0 .. done-1, and tokens 0 .. done are known. Row i of the MTP module joins h_i and token i+1;
 // rows 0 .. mtp_done-1 have run, and the h of those that have not are kept in `pending`.
 struct Generator::Run {
-  Run(Transformer& model, const GenerateOptions& options, Arena& scratch)
-      : model(model),
-        options(options),
-        scratch(scratch),
+  Run(Transformer& the_model, const GenerateOptions& the_options, Arena& the_scratch)
+      : model(the_model),
+        options(the_options),
+        scratch(the_scratch),
         cache(model.cache_specs(), options.cache_dtype),
         sequence(cache.add_sequence()),
         vocabulary(options.vocabulary > 0 ? options.vocabulary : model.config().vocab_size),

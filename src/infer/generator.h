@@ -16,11 +16,11 @@ struct Speculation {
 };
 
 struct GenerateOptions {
-  SamplingParams sampling;
+  SamplingParams sampling = {};
   int64_t max_tokens = 128;
-  std::vector<int32_t> end_tokens;
+  std::vector<int32_t> end_tokens = {};
   int64_t vocabulary = 0;  // ids the tokenizer knows; 0 = the model's
-  Speculation speculation;
+  Speculation speculation = {};
   DType cache_dtype = DType::kBF16;
   Precision precision = Precision::kFp32;  // of the prompt's GEMMs
   int64_t prompt_chunk = 512;              // tokens a prefill call
