@@ -1,5 +1,4 @@
 // What must hold before anything is allocated for a model.
-#include <cmath>
 #include <type_traits>
 
 #include "model/config_fields.h"
