@@ -311,7 +311,7 @@ TEST_P(Kinds, gradients_are_those_of_the_loss) {
 }
 
 INSTANTIATE_TEST_SUITE_P(all, Kinds, testing::ValuesIn(variants()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace hadal

@@ -175,9 +175,9 @@ TEST_P(GoldenTest, serving_paths_agree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(cases, GoldenTest, testing::ValuesIn(case_names("logits")),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 INSTANTIATE_TEST_SUITE_P(cases, GoldenMtpTest, testing::ValuesIn(case_names("mtp_logits")),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 // ---- teeth
 
