@@ -125,7 +125,7 @@ TEST(Commands, TrainFromNothing) {
       " --set data.tokenizer=" + tokenizer + " --set 'data.train=[\"" + text +
       "\"]' --set 'data.valid=[]' --set data.valid_share=0.1 --set data.sequence_length=32"
       " --set batch.sequences=4 --set batch.micro=2 --set run.checkpoint_every=2"
-      " --set model.num_hidden_layers=2 --set model.hidden_size=64 --json --out " +
+      " --set model.num_hidden_layers=2 --set model.hidden_size=64 --threads 1 --json --out " +
       run;
   const Outcome first = hadal("train " + recipe + settings + " --set run.steps=4");
   ASSERT_EQ(first.code, 0) << first.err;
