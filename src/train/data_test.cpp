@@ -53,7 +53,9 @@ TEST(TokenSource, InOrderWithoutShuffling) {
     const Batch batch = source.batch(row, 1).batch;
     for (size_t i = 0; i < 4; ++i, ++next) {
       const int64_t left = source.tokens() - next;
-      if (left >= 1) EXPECT_EQ(batch.ids[i], next);
+      if (left >= 1) {
+        EXPECT_EQ(batch.ids[i], next);
+      }
       EXPECT_EQ(batch.targets[i], left >= 2 ? next + 1 : kIgnored);
       EXPECT_EQ(batch.mtp_ids[0][i], left >= 2 ? next + 1 : 0);
       EXPECT_EQ(batch.mtp_targets[0][i], left >= 3 ? next + 2 : kIgnored);
