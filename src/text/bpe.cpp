@@ -181,7 +181,12 @@ void BpeModel::merge_short(std::vector<int32_t>& ids, int64_t& steps) const {
 }
 
 void BpeModel::merge_long(Scratch& scratch) const {
-  auto& [ids, previous, next, heap, steps] = scratch;
+  // Not a structured binding: the lambda below could not capture it in C++20 as clang 14 has it.
+  auto& ids = scratch.ids;
+  auto& previous = scratch.previous;
+  auto& next = scratch.next;
+  auto& heap = scratch.heap;
+  auto& steps = scratch.steps;
   const auto count = static_cast<uint32_t>(ids.size());
   constexpr uint32_t kEnd = ~uint32_t{0};
   previous.resize(count);
