@@ -1,22 +1,27 @@
 // Matrix-vector products of generated tokens: as fast as memory gives the weights.
 //
-// y[r, i] is kChains chains of fused multiply-adds over every kChains-th Vec of the row, then their
-// sum in fixed order: the same bits whatever other rows of x or w share the call.
+// y[r, i] is kLanes chains of fused multiply-adds in ascending k, one a lane, and their sum in
+// fixed order: the same bits whatever other rows of x or w share the call.
 namespace {
 
-// Rows of w read at once, each from its own part of w: how many streams a core likes best depends
-// on the machine. AVX2 machines measured so far read half as much again from four as from one,
-// AVX-512 ones do best with two.
+// Rows of w read at once, each from its own part of w. How many such streams a core likes best
+// depends on the machine: AVX2 machines measured so far read half as much again from four as from
+// one, AVX-512 ones do best with two, and without prefetching. But from a row of x so long that it
+// leaves L1, four rows of w take less time than two.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
-constexpr int kGemvStreams = 2, kGemvChains = 2, kGemvMaxRows = 4;
-constexpr int64_t kGemvPrefetchBytes = 0;
+constexpr int kGemvStreams = 2, kGemvRows = 4;
+constexpr int64_t kGemvPrefetch = 0;  // bytes ahead, 0: none
 #elif defined(__AVX2__)
-constexpr int kGemvStreams = 4, kGemvChains = 1, kGemvMaxRows = 2;
-constexpr int64_t kGemvPrefetchBytes = 512;
+constexpr int kGemvStreams = 4, kGemvRows = 2;
+constexpr int64_t kGemvPrefetch = 512;
 #else
-constexpr int kGemvStreams = 4, kGemvChains = 1, kGemvMaxRows = 2;
-constexpr int64_t kGemvPrefetchBytes = 0;
+constexpr int kGemvStreams = 4, kGemvRows = 2;
+constexpr int64_t kGemvPrefetch = 0;
 #endif
+constexpr int64_t kGemvLongK = 4096;
+constexpr int kGemvManyStreams = 4;  // for long rows, and for several rows of x
+// With several rows of x: k and rows of x whose numbers stay in L1 meanwhile.
+constexpr int64_t kGemvBlockK = 256, kGemvBlockRows = 16;
 
 struct Gemv {
   int64_t n, k, w_stride;
@@ -27,53 +32,51 @@ struct Gemv {
   bool accumulate;
 };
 
-// The rows i, i + apart, i + 2 apart ... of w with the rows [r, r + kRows) of x.
-template <class E, int kStreams, int kRows, bool kPrefetch>
-[[gnu::noinline]] void gemv_rows(const Gemv& g, const E* w, int64_t i, int64_t apart,
-                                 int64_t r) noexcept {
-  constexpr int64_t kStep = kGemvChains * Vec::kLanes;
+// Part [j0, j1) of the chains of kStreams rows of w with the rows [r, r + kRows) of x. `sums` holds
+// kLanes numbers for each, those of a row of w kGemvBlockRows apart.
+template <class E, int kStreams, int kRows, int64_t kAhead>
+[[gnu::noinline]] void gemv_part(const E* const* w, const float* x, int64_t x_stride, int64_t j0,
+                                 int64_t j1, float* sums) noexcept {
   const E* source[kStreams];
-  const float* x[kRows];
-  Vec acc[kStreams][kRows][kGemvChains];
+  Vec acc[kStreams][kRows];
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
-    source[s] = w + (i + s * apart) * g.w_stride;
+    source[s] = w[s];
 #pragma GCC unroll 4
     for (int t = 0; t < kRows; ++t) {
-      x[t] = g.x + (r + t) * g.x_stride;
-#pragma GCC unroll 2
-      for (int c = 0; c < kGemvChains; ++c) acc[s][t][c] = set(0);
+      acc[s][t] = load(sums + (s * kGemvBlockRows + t) * Vec::kLanes);
     }
   }
-  int64_t j = 0;
-  for (; j + kStep <= g.k; j += kStep) {
+  int64_t j = j0;
+  for (; j + 2 * Vec::kLanes <= j1; j += 2 * Vec::kLanes) {
 #pragma GCC unroll 2
-    for (int c = 0; c < kGemvChains; ++c) {
-      const int64_t at = j + c * Vec::kLanes;
+    for (int64_t at = j; at < j + 2 * Vec::kLanes; at += Vec::kLanes) {
       Vec xs[kRows];
 #pragma GCC unroll 4
-      for (int t = 0; t < kRows; ++t) xs[t] = load(x[t] + at);
+      for (int t = 0; t < kRows; ++t) {
+        xs[t] = load(x + t * x_stride + at);
+        if (kRows > 1) pin(xs[t]);
+      }
 #pragma GCC unroll 4
       for (int s = 0; s < kStreams; ++s) {
-        if (kPrefetch && kGemvPrefetchBytes > 0) {
-          __builtin_prefetch(reinterpret_cast<const char*>(source[s] + at) + kGemvPrefetchBytes);
+        if (kAhead > 0 && (sizeof(E) == 4 || at == j)) {
+          __builtin_prefetch(reinterpret_cast<const char*>(source[s] + at) + kAhead);
         }
-        const Vec weights = load_any(source[s] + at);
+        Vec weights = load_any(source[s] + at);
+        if (kRows > 1) pin(weights);
 #pragma GCC unroll 4
-        for (int t = 0; t < kRows; ++t) acc[s][t][c] = fma(weights, xs[t], acc[s][t][c]);
+        for (int t = 0; t < kRows; ++t) acc[s][t] = fma(weights, xs[t], acc[s][t]);
       }
     }
   }
-#pragma GCC unroll 2
-  for (int c = 0; c < kGemvChains; ++c, j += Vec::kLanes) {
-    const int64_t left = at_most(g.k - j, Vec::kLanes);
-    if (left <= 0) break;
+  for (; j < j1; j += Vec::kLanes) {
+    const int64_t left = at_most(j1 - j, Vec::kLanes);
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
       const Vec weights = load_any_part(source[s] + j, left);
 #pragma GCC unroll 4
       for (int t = 0; t < kRows; ++t) {
-        acc[s][t][c] = fma(weights, load_part(x[t] + j, left), acc[s][t][c]);
+        acc[s][t] = fma(weights, load_part(x + t * x_stride + j, left), acc[s][t]);
       }
     }
   }
@@ -81,32 +84,66 @@ template <class E, int kStreams, int kRows, bool kPrefetch>
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
     for (int t = 0; t < kRows; ++t) {
-      const Vec total =
-          kGemvChains == 1 ? acc[s][t][0] : add(acc[s][t][0], acc[s][t][kGemvChains - 1]);
-      float* y = g.y + (r + t) * g.y_stride + i + s * apart;
-      *y = g.accumulate ? *y + sum(total) : sum(total);
+      store(sums + (s * kGemvBlockRows + t) * Vec::kLanes, acc[s][t]);
     }
   }
 }
 
-// All rows of x; the weights come from memory for the first few and from cache for the others.
+// The rows i, i + apart, i + 2 apart ... of w with up to kGemvBlockRows rows of x, from r0 on.
 template <class E, int kStreams>
-void gemv_group(const Gemv& g, const E* w, int64_t i, int64_t apart) noexcept {
-  int64_t r = 0;
-  if (g.rows >= kGemvMaxRows) {
-    gemv_rows<E, kStreams, kGemvMaxRows, true>(g, w, i, apart, r);
-    for (r = kGemvMaxRows; r + kGemvMaxRows <= g.rows; r += kGemvMaxRows) {
-      gemv_rows<E, kStreams, kGemvMaxRows, false>(g, w, i, apart, r);
+void gemv_group(const Gemv& g, const E* w, int64_t i, int64_t apart, int64_t r0) noexcept {
+  const int64_t rows = at_most(g.rows - r0, kGemvBlockRows);
+  alignas(64) float sums[kStreams * kGemvBlockRows * Vec::kLanes];
+  const E* source[kStreams];
+  for (int s = 0; s < kStreams; ++s) {
+    source[s] = w + (i + s * apart) * g.w_stride;
+    for (int64_t t = 0; t < rows; ++t) {
+      store(sums + (s * kGemvBlockRows + t) * Vec::kLanes, set(0));
     }
   }
-  for (; r < g.rows; ++r) gemv_rows<E, kStreams, 1, true>(g, w, i, apart, r);
+  const float* x = g.x + r0 * g.x_stride;
+  if (rows == 1) {
+    gemv_part<E, kStreams, 1, kGemvPrefetch>(source, x, g.x_stride, 0, g.k, sums);
+  }
+  for (int64_t j0 = 0; rows > 1 && j0 < g.k; j0 += kGemvBlockK) {
+    const int64_t j1 = at_most(j0 + kGemvBlockK, g.k);
+    // The first rows of x fetch the next block of w; the others find this one in L1.
+    constexpr int64_t kNext = kGemvBlockK * static_cast<int64_t>(sizeof(E));
+    int64_t r = 0;
+    if (rows >= kGemvRows) {
+      gemv_part<E, kStreams, kGemvRows, kNext>(source, x, g.x_stride, j0, j1, sums);
+      for (r = kGemvRows; r + kGemvRows <= rows; r += kGemvRows) {
+        gemv_part<E, kStreams, kGemvRows, 0>(source, x + r * g.x_stride, g.x_stride, j0, j1,
+                                             sums + r * Vec::kLanes);
+      }
+    }
+    for (; r < rows; ++r) {
+      gemv_part<E, kStreams, 1, kNext>(source, x + r * g.x_stride, g.x_stride, j0, j1,
+                                       sums + r * Vec::kLanes);
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) {
+    for (int64_t t = 0; t < rows; ++t) {
+      const float total = sum(load(sums + (s * kGemvBlockRows + t) * Vec::kLanes));
+      float* y = g.y + (r0 + t) * g.y_stride + i + s * apart;
+      *y = g.accumulate ? *y + total : total;
+    }
+  }
+}
+
+template <int kStreams, class E>
+void gemv_streams(const Gemv& g, const E* w) noexcept {
+  const int64_t apart = g.n / kStreams;
+  for (int64_t r = 0; r < g.rows; r += kGemvBlockRows) {
+    for (int64_t i = 0; i < apart; ++i) gemv_group<E, kStreams>(g, w, i, apart, r);
+    for (int64_t i = kStreams * apart; i < g.n; ++i) gemv_group<E, 1>(g, w, i, 0, r);
+  }
 }
 
 template <class E>
 void gemv_typed(const Gemv& g, const E* w) noexcept {
-  const int64_t apart = g.n / kGemvStreams;
-  for (int64_t i = 0; i < apart; ++i) gemv_group<E, kGemvStreams>(g, w, i, apart);
-  for (int64_t i = kGemvStreams * apart; i < g.n; ++i) gemv_group<E, 1>(g, w, i, 0);
+  if (g.rows == 1 && g.k <= kGemvLongK) return gemv_streams<kGemvStreams>(g, w);
+  gemv_streams<kGemvManyStreams>(g, w);
 }
 
 void gemv(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
