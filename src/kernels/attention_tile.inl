@@ -91,7 +91,8 @@ template <bool kAcross, Start kStart>
 void product(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t tiles,
              int64_t n_vecs, const KeyRange* ranges, float* c, int64_t ldc, const float* factor) {
   for (int64_t n = 0; n < n_vecs;) {
-    const int64_t w = at_most(n_vecs - n, kTileVecs);
+    const int64_t left = n_vecs - n;
+    const int64_t w = left == kTileVecs + 1 && kTileVecs > 2 ? 2 : at_most(left, kTileVecs);
     for (int64_t t = 0; t < tiles; ++t) {
       const KeyRange r = ranges[t];
       const int64_t i = t * kTileRows;
