@@ -205,7 +205,7 @@ void write_json(const fs::path& path, const OrderedJson& json) {
 
 }  // namespace
 
-bool load_weights(Transformer& model, std::shared_ptr<const Checkpoint> checkpoint,
+bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
                   const LoadOptions& options, ConfigWarnings& warnings) {
   check_complete(model, *checkpoint);
   bool mapped = false;
@@ -248,6 +248,7 @@ void save_pretrained(const Transformer& model, const fs::path& folder, const Sav
 
   const std::vector<Entry> entries = entries_of(model);
   std::vector<TensorSpec> specs;
+  specs.reserve(entries.size());
   for (const Entry& e : entries) {
     specs.push_back({e.name, stored_as(*e.param, options.dtype), e.param->shape});
   }

@@ -44,7 +44,7 @@ Pretrained load_pretrained(const std::filesystem::path& folder, const LoadOption
 
 // The weights alone, into a model made of that folder's config. Returns whether numbers are used
 // where they are mapped: the model keeps the checkpoint alive then.
-bool load_weights(Transformer& model, std::shared_ptr<const Checkpoint> checkpoint,
+bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
                   const LoadOptions& options, ConfigWarnings& warnings);
 
 struct SaveOptions {
