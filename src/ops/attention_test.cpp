@@ -158,7 +158,7 @@ TEST(Attention, RowsMayBeStrided) {
 }
 
 TEST(Attention, PiecesOfAPromptGiveTheSameBitsAsTheWhole) {
-  for (const AttentionShape& shape : {shape_of(4, 4, 96, 64), shape_of(6, 2, 20, 24)}) {
+  for (const AttentionShape& shape : {shape_of(1, 1, 96, 64), shape_of(6, 2, 20, 24)}) {
     const Case c(shape, {{0, 300, 0, 300}}, 300, 300);
     for_each_family([&] {
       const Result whole = run(c);
@@ -234,9 +234,9 @@ TEST(AttentionBackward, AddsWhatFiniteDifferencesGive) {
     const auto loss = [&] { return ref.loss(weights); };
     for_each_family([&] {
       const Gradients g = run_backward(c, w, 1);
-      EXPECT_TRUE(gradient_added(1, g.dq, ref.q, loss, 1e-5, 60));
-      EXPECT_TRUE(gradient_added(1, g.dk, ref.k, loss, 1e-5, 60));
-      EXPECT_TRUE(gradient_added(1, g.dv, ref.v, loss, 1e-5, 60));
+      EXPECT_TRUE(gradient_added(1, g.dq, ref.q, loss, 1e-5, 40));
+      EXPECT_TRUE(gradient_added(1, g.dk, ref.k, loss, 1e-5, 40));
+      EXPECT_TRUE(gradient_added(1, g.dv, ref.v, loss, 1e-5, 40));
     });
   }
 }
@@ -314,8 +314,8 @@ TEST(AttentionBackward, LargeScoresStayFinite) {
 }
 
 TEST(Attention, IsTheSameForAnyNumberOfThreads) {
-  const Case c(shape_of(4, 2, 24, 16), {{0, 1100, 0, 1100}, {1100, 1101, 1100, 1140}}, 1101, 1140);
-  const Matrix w = random_matrix(c.tq, 64, 4);
+  const Case c(shape_of(2, 1, 12, 8), {{0, 1100, 0, 1100}, {1100, 1101, 1100, 1140}}, 1101, 1140);
+  const Matrix w = random_matrix(c.tq, 16, 4);
   for_each_family([&] {
     const auto run_with = [&](int64_t threads) {
       const ScopedThreads scope(threads);
@@ -342,7 +342,7 @@ TEST(Attention, MemoryIsLinearInTheSequence) {
     attention_backward(r.o, c.q, c.k, c.v, r.o, r.lse, c.spans, c.shape, g.dq, g.dk, g.dv, scratch);
     return scratch.peak();
   };
-  EXPECT_LT(peak(8192) - peak(4096), 4096 * 8 * 4 * 3);  // less than three times dq
+  EXPECT_LT(peak(4096) - peak(2048), 2048 * 8 * 4 * 3);  // less than three times dq
 }
 
 TEST(Attention, RefusesWrongShapes) {

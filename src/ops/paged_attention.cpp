@@ -95,8 +95,8 @@ View<PagedTask, 1> make_tasks(const PagedCall& call, View<PagedRow, 1> rows, Are
   for (int64_t i = 0; i < rows.dim(0); ++i) splits += rows.data()[i].splits;
   const int64_t heads = call.shape.heads, all = splits * heads;
   const int64_t group = std::max<int64_t>(1, call.group());
-  const int64_t few = std::clamp(all / (4 * num_threads()), group, kAttentionFewColumns);
-  const int64_t size = call.few() ? few / group * group : block_columns(all);
+  const int64_t few = std::min(all / (4 * num_threads()), kAttentionFewColumns);
+  const int64_t size = call.few() ? std::max(few / group, int64_t{1}) * group : block_columns(all);
   View<PagedTask, 1> tasks = scratch.make<PagedTask>(splits * (heads / size + call.shape.kv_heads));
   PagedTask* next = tasks.data();
   for (int64_t i = 0; i < rows.dim(0); ++i) {
