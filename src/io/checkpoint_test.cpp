@@ -240,6 +240,29 @@ TEST(CheckpointWriter, without_finish_the_old_model_stays) {
   EXPECT_EQ(Checkpoint::open(folder).view("w")[0], std::byte{1}) << "no shard was replaced";
 }
 
+// The second of two shards cannot be put in place: whatever was done by then must not look like a
+// model made of both.
+TEST(CheckpointWriter, an_interrupted_finish_leaves_no_mixture) {
+  const fs::path folder = scratch_dir(), second = folder / kSecond;
+  write_model(folder, 24, 1).finish();
+  const std::string old_second = read_file(second);
+  CheckpointWriter writer = write_model(folder, 24, 50);
+  fs::remove(second);
+  fs::create_directory(second);
+  EXPECT_ERROR(writer.finish(), kIo, "cannot rename to");
+  fs::remove(second);
+  write_file_atomically(second, old_second);
+  EXPECT_ERROR(Checkpoint::open(folder), kIo, str("but neither model.safetensors nor ", kIndex));
+
+  // Over a single file the old model stays until the index of the new one stands.
+  const fs::path other = scratch_dir();
+  write_model(other, 100, 1).finish();
+  CheckpointWriter over = write_model(other, 24, 50);
+  fs::create_directory(other / kSecond);
+  EXPECT_ERROR(over.finish(), kIo, "cannot rename to");
+  EXPECT_EQ(Checkpoint::open(other).view("w")[0], std::byte{1});
+}
+
 TEST(CheckpointWriter, refuses_wrong_use) {
   const fs::path folder = scratch_dir();
   EXPECT_ERROR(CheckpointWriter(folder, {{"w", DType::kF32, {1}}, {"w", DType::kF32, {2}}}),
