@@ -144,6 +144,8 @@ void add_demo(Cli& cli) {
       ->check(CLI::Range(0.1, 10000.0))
       ->excludes("--steps");
   command->add_option("--out", o->demo.out, "folder to write (hadal-demo)")->type_name("DIR");
+  command->add_option("--set", o->demo.sets, "another value for a key of recipes/demo.toml")
+      ->type_name("A.B=V");
   add_threads(command);
   add_json(command, o->json);
   on_run(cli, command, [o] { return run(*o); });

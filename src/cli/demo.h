@@ -18,6 +18,7 @@ struct DemoOptions {
   int64_t steps = 0;   // 0: recipes/demo.toml's
   double minutes = 0;  // > 0: as many steps as fit, measured first
   std::string out = "hadal-demo";
+  std::vector<std::string> sets;  // other values for keys of the recipe, "a.b=v"
 };
 
 struct DemoAnswers {

@@ -58,7 +58,7 @@ class Demo {
 
  private:
   TrainRecipe recipe(int64_t steps) const {
-    TrainRecipe r = parse_recipe(kDemoRecipe, "recipes/demo.toml");
+    TrainRecipe r = parse_recipe(kDemoRecipe, "recipes/demo.toml", options_.sets);
     r.run.out = out_.string();
     r.run.seed = static_cast<int64_t>(options_.seed);
     if (steps > 0) r.run.steps = steps;
