@@ -157,22 +157,16 @@ TokenSource::TokenSource(TokenDocuments documents, const TokenSourceOptions& opt
               options.sequence_length, " tokens with ", options.mtp_depth, " MTP modules");
   HADAL_CHECK(tokens() >= 2, kUsage, "the data has ", tokens(),
               " tokens, expected at least 2: one to read and one to predict");
-  // The last token of all is only a target.
-  rows_ = (tokens() - 1 + options.sequence_length - 1) / options.sequence_length;
+  use_epoch(0);
 }
 
-void TokenSource::use_epoch(int64_t epoch) {
-  if (epoch == epoch_) return;
-  const uint64_t stream = kEpochStream + 2 * static_cast<uint64_t>(epoch);
+void TokenSource::order_documents(int64_t epoch) {
   const int64_t count = documents_.count();
   if (options_.shuffle) {
-    order_ = shuffled(count, Rng(options_.seed, stream));
-    row_order_ = shuffled(rows_, Rng(options_.seed, stream + 1));
+    order_ = shuffled(count, Rng(options_.seed, kEpochStream + 2 * static_cast<uint64_t>(epoch)));
   } else {
     order_.resize(static_cast<size_t>(count));
     std::iota(order_.begin(), order_.end(), int64_t{0});
-    row_order_.resize(static_cast<size_t>(rows_));
-    std::iota(row_order_.begin(), row_order_.end(), int64_t{0});
   }
   starts_.clear();
   int64_t at = 0;
@@ -181,11 +175,41 @@ void TokenSource::use_epoch(int64_t epoch) {
     const auto d = static_cast<size_t>(document);
     at += documents_.ends[d] - (d == 0 ? 0 : documents_.ends[d - 1]);
   }
+}
+
+void TokenSource::place_rows() {
+  row_starts_.clear();
+  // The last token of all is only a target.
+  for (int64_t at = 0; at < tokens() - 1;) {
+    row_starts_.push_back(at);
+    const int64_t end = at + options_.sequence_length;
+    if (options_.whole_documents) {
+      const int64_t cut = *(std::upper_bound(starts_.begin(), starts_.end(), end) - 1);
+      at = cut > at && end < tokens() ? cut : end;
+    } else {
+      at = end;
+    }
+  }
+}
+
+void TokenSource::use_epoch(int64_t epoch) {
+  if (epoch == epoch_) return;
+  if (epoch_ < 0 || !options_.whole_documents) {
+    order_documents(options_.whole_documents ? 0 : epoch);
+    place_rows();
+  }
+  const int64_t rows = rows_per_epoch();
+  if (options_.shuffle) {
+    const uint64_t stream = kEpochStream + 2 * static_cast<uint64_t>(epoch) + 1;
+    row_order_ = shuffled(rows, Rng(options_.seed, stream));
+  } else {
+    row_order_.resize(static_cast<size_t>(rows));
+    std::iota(row_order_.begin(), row_order_.end(), int64_t{0});
+  }
   epoch_ = epoch;
 }
 
-void TokenSource::read_row(int64_t index, std::span<int32_t> out) const {
-  int64_t position = index * options_.sequence_length;
+void TokenSource::read_row(int64_t position, std::span<int32_t> out) const {
   // The last document that starts at or before it (documents without tokens share their start).
   auto place = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), position) -
                                    starts_.begin() - 1);
@@ -208,9 +232,9 @@ TextBatch TokenSource::batch(int64_t row, int64_t sequences) {
   const int64_t width = options_.sequence_length + 1 + options_.mtp_depth;
   Tensor<int32_t, 2> rows({sequences, width});
   for (int64_t i = 0; i < sequences; ++i) {
-    use_epoch((row + i) / rows_);
-    read_row(row_order_[static_cast<size_t>((row + i) % rows_)],
-             {rows.row(i), static_cast<size_t>(width)});
+    use_epoch((row + i) / rows_per_epoch());
+    const int64_t index = row_order_[static_cast<size_t>((row + i) % rows_per_epoch())];
+    read_row(row_starts_[static_cast<size_t>(index)], {rows.row(i), static_cast<size_t>(width)});
   }
   TextBatch text;
   text.batch = make_batch(rows, options_.sequence_length, options_.mtp_depth);

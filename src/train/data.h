@@ -49,6 +49,9 @@ struct TokenSourceOptions {
   int64_t mtp_depth = 0;
   uint64_t seed = 1;
   bool shuffle = true;  // false: documents and rows in order, for evaluation
+  // Rows begin where documents begin: one that is cut by the end of a row begins the next row
+  // anew, unless it began that row too and goes on where it was cut.
+  bool whole_documents = false;
 };
 
 // A batch and the bytes of text its targets stand for.
@@ -62,13 +65,14 @@ struct TextBatch {
 // In each epoch the documents are put into an order drawn from (seed, epoch) and joined without
 // masks between them; row i of that stream begins at token i * T and reads T + 1 + D tokens, so
 // that each token is an input once and, the very first apart, a target once. The rows then come in
-// an order that is drawn too. What the last row lacks is kIgnored.
+// an order that is drawn too. What the last row lacks is kIgnored. With whole_documents the order
+// of documents is that of the first epoch for ever, and ends of rows are read twice.
 class TokenSource {
  public:
   TokenSource(TokenDocuments documents, const TokenSourceOptions& options);
 
   int64_t tokens() const { return static_cast<int64_t>(documents_.ids.size()); }
-  int64_t rows_per_epoch() const { return rows_; }
+  int64_t rows_per_epoch() const { return static_cast<int64_t>(row_starts_.size()); }
   const TokenSourceOptions& options() const { return options_; }
   // Rows row, row + 1, ... of the endless sequence of epochs. Not thread-safe (it keeps the order
   // of the last epoch).
@@ -76,14 +80,16 @@ class TokenSource {
 
  private:
   void use_epoch(int64_t epoch);
-  void read_row(int64_t index, std::span<int32_t> out) const;
+  void order_documents(int64_t epoch);
+  void place_rows();
+  void read_row(int64_t position, std::span<int32_t> out) const;
 
   TokenDocuments documents_;
   TokenSourceOptions options_;
-  int64_t rows_ = 0;
   int64_t epoch_ = -1;
-  std::vector<int64_t> order_;   // documents in this epoch's order
-  std::vector<int64_t> starts_;  // where each begins in the epoch's stream
+  std::vector<int64_t> order_;       // documents in this epoch's order
+  std::vector<int64_t> starts_;      // where each begins in the epoch's stream
+  std::vector<int64_t> row_starts_;  // where each row does, in their order
   std::vector<int64_t> row_order_;
 };
 

@@ -63,6 +63,39 @@ TEST(TokenSource, InOrderWithoutShuffling) {
   }
 }
 
+// Rows of 7 over documents of up to 10 tokens: each begins with a document, or goes on with one
+// that fills a row alone; none is lost, and what follows in a row is what stood behind it.
+TEST(TokenSource, RowsBeginWithWholeDocuments) {
+  const TokenDocuments documents = distinct_documents(40);
+  std::map<int32_t, std::pair<int32_t, int32_t>> document_of;  // first id, end
+  for (size_t d = 0, at = 0; d < documents.ends.size();
+       at = static_cast<size_t>(documents.ends[d++])) {
+    const auto end = static_cast<size_t>(documents.ends[d]);
+    for (size_t i = at; i < end; ++i) {
+      document_of[documents.ids[i]] = {documents.ids[at], documents.ids[end - 1] + 1};
+    }
+  }
+  for (const bool shuffle : {true, false}) {
+    TokenSource source(documents, {7, 0, 5, shuffle, true});
+    EXPECT_GT(source.rows_per_epoch(), (source.tokens() + 6) / 7);
+    for (int64_t epoch = 0; epoch < 2; ++epoch) {
+      std::map<int32_t, int> inputs;
+      for (int64_t row = 0; row < source.rows_per_epoch(); ++row) {
+        const Batch batch = source.batch(epoch * source.rows_per_epoch() + row, 1).batch;
+        const auto [first, end] = document_of.at(batch.ids[0]);
+        EXPECT_TRUE(batch.ids[0] == first || batch.ids[0] == first + 7) << batch.ids[0];
+        for (size_t i = 0; i < 7; ++i) {
+          if (batch.targets[i] != kIgnored) ++inputs[batch.ids[i]];
+          if (i > 0 && batch.targets[i - 1] != kIgnored) {
+            EXPECT_EQ(batch.ids[i], batch.targets[i - 1]);
+          }
+        }
+      }
+      EXPECT_EQ(static_cast<int64_t>(inputs.size()), source.tokens() - 1);
+    }
+  }
+}
+
 TEST(TokenSource, ModulesReadAndPredictFurtherOn) {
   TokenSource source(distinct_documents(30), {6, 2, 3, true});
   const Batch batch = source.batch(2, 3).batch;

@@ -30,6 +30,7 @@ struct TrainRecipe {
     double valid_share = 0;
     std::string tokenizer;
     int64_t sequence_length = 512;
+    std::string rows = "stream";
     int64_t eval_sequences = 32;  // rows of held-out text an evaluation reads; 0: all
   } data;
   struct {

@@ -44,6 +44,8 @@ std::span<const RecipeKey> recipe_keys() {
        "a tokenizer.json, or the folder of one"},
       {"data.sequence_length", [](R& r) -> Int { return r.data.sequence_length; }, 1, 1 << 20, "",
        "tokens of a row"},
+      {"data.rows", [](R& r) -> Text { return r.data.rows; }, 0, 0, "stream, documents",
+       "stream: cut wherever a row is full; documents: what was cut begins the next row anew"},
       {"data.eval_sequences", [](R& r) -> Int { return r.data.eval_sequences; }, 0, kMany, "",
        "rows an evaluation reads; 0: all there are", true},
       {"batch.sequences", [](R& r) -> Int { return r.batch.sequences; }, 1, 1 << 20, "",

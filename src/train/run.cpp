@@ -14,7 +14,8 @@ TokenizerFacts facts_of(const Tokenizer& tokenizer) {
 }
 
 TokenSourceOptions source_options(const TrainRecipe& recipe, int64_t mtp_depth, bool shuffle) {
-  return {recipe.data.sequence_length, mtp_depth, static_cast<uint64_t>(recipe.run.seed), shuffle};
+  return {recipe.data.sequence_length, mtp_depth, static_cast<uint64_t>(recipe.run.seed), shuffle,
+          recipe.data.rows == "documents"};
 }
 
 }  // namespace
