@@ -2,117 +2,11 @@
 #include <algorithm>
 
 #include "model/pretrained.h"
+#include "tests/conformance/variants.h"
 #include "tests/support/testing.h"
 
 namespace hadal {
 namespace {
-
-struct Variant {
-  std::string name;
-  std::function<void(ModelConfig&)> change;
-};
-
-ModelConfig base_config() {
-  ModelConfig c;
-  c.vocab_size = 48;
-  c.hidden_size = 32;
-  c.intermediate_size = 40;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = c.num_key_value_heads = 4;
-  c.head_dim = 12;
-  c.max_position_embeddings = 128;
-  c.rope_theta = 100;
-  c.kv_lora_rank = 16;
-  c.qk_nope_head_dim = 12;
-  c.qk_rope_head_dim = 8;
-  c.v_head_dim = 10;
-  c.n_routed_experts = 8;
-  c.n_shared_experts = 1;
-  c.num_experts_per_tok = 3;
-  c.moe_intermediate_size = 16;
-  c.first_k_dense_replace = 1;
-  c.n_group = 4;
-  c.topk_group = 2;
-  c.routed_scaling_factor = 1.5;
-  c.num_nextn_predict_layers = 1;
-  c.eos_token_ids = {1};
-  return c;
-}
-
-void dense(ModelConfig& c) {
-  c.n_routed_experts = c.n_shared_experts = c.num_experts_per_tok = c.moe_intermediate_size = 0;
-  c.first_k_dense_replace = 0;
-  c.n_group = c.topk_group = 1;
-}
-
-void gqa(ModelConfig& c, int64_t kv_heads) {
-  c.hadal_attention = "gqa";
-  c.num_key_value_heads = kv_heads;
-  c.q_lora_rank = c.kv_lora_rank = c.qk_nope_head_dim = c.qk_rope_head_dim = c.v_head_dim = 0;
-  c.rope_interleave = false;
-}
-
-std::vector<Variant> variants() {
-  return {
-      {"mla", [](ModelConfig&) {}},
-      {"mla_q_lora", [](ModelConfig& c) { c.q_lora_rank = 20; }},
-      {"mla_multi_scale_rope", [](ModelConfig& c) { c.hadal_rope_groups = 2; }},
-      {"mla_dense", dense},
-      {"mla_softmax_router",
-       [](ModelConfig& c) {
-         c.scoring_func = "softmax";
-         c.topk_method = "group_limited_greedy";
-         c.norm_topk_prob = false;
-       }},
-      {"mla_tied", [](ModelConfig& c) { c.tie_word_embeddings = true; }},
-      {"mha", [](ModelConfig& c) { gqa(c, 4); }},
-      {"gqa", [](ModelConfig& c) { gqa(c, 2); }},
-      {"mqa", [](ModelConfig& c) { gqa(c, 1); }},
-      {"gqa_multi_scale_rope", [](ModelConfig& c) { gqa(c, 2), c.hadal_rope_groups = 2; }},
-      {"mqa_multi_scale_rope", [](ModelConfig& c) { gqa(c, 1), c.hadal_rope_groups = 4; }},
-      {"gqa_head_norm", [](ModelConfig& c) { gqa(c, 2), c.hadal_qk_norm = "head"; }},
-      {"olmo2",
-       [](ModelConfig& c) {
-         gqa(c, 4), dense(c);
-         c.hadal_norm_placement = "post";
-         c.hadal_qk_norm = "whole";
-       }},
-      {"gpt",
-       [](ModelConfig& c) {
-         gqa(c, 4), dense(c);
-         c.hadal_norm = "layernorm";
-         c.hadal_ffn = "gelu";
-         c.hidden_act = "gelu_pytorch_tanh";
-         c.attention_bias = c.mlp_bias = true;
-       }},
-  };
-}
-
-std::unique_ptr<Transformer> make_model(const Variant& v) {
-  ModelConfig config = base_config();
-  v.change(config);
-  config.architecture = architecture_for(config);
-  auto model = std::make_unique<Transformer>(config);
-  model->params().allocate_training();
-  model->params().initialise(3, 0.2);
-  Rng rng(9);
-  for (Param& p : model->params().all()) {  // biases that matter
-    if (p.shape.size() != 1 || p.group == ParamGroup::kNorm) continue;
-    for (int64_t i = 0; i < p.size(); ++i) p.vec_mut().data()[i] = float(0.1 * rng.normal());
-  }
-  return model;
-}
-
-std::vector<int32_t> some_ids(int64_t n, uint64_t seed) {
-  std::vector<int32_t> ids;
-  Rng rng(seed);
-  for (int64_t i = 0; i < n; ++i) ids.push_back(int32_t(rng.below(48)));
-  return ids;
-}
-
-Ids view(const std::vector<int32_t>& ids) {
-  return {ids.data(), {int64_t(ids.size())}};
-}
 
 struct Row {
   std::vector<int32_t> ids;
@@ -262,52 +156,6 @@ TEST_P(Kinds, what_is_saved_comes_back_bit_for_bit) {
   loaded.model->logits(view(ids), Precision::kFp32, b);
   EXPECT_TRUE(same_bits(a, b));
   EXPECT_EQ(loaded.model->mtp_depth(), model_->mtp_depth());
-}
-
-// Along random directions, each tensor alone, against central differences of the FP32 loss: coarse,
-// but of whole models; each operation is checked finely in its own test, the classes against
-// transformers. All experts are chosen, for a route that changes is a jump and no slope.
-TEST_P(Kinds, gradients_are_those_of_the_loss) {
-  Variant all_experts = GetParam();
-  all_experts.change = [](ModelConfig& c) {
-    GetParam().change(c);
-    c.num_experts_per_tok = c.n_routed_experts;
-    c.topk_group = c.n_group;
-  };
-  model_ = make_model(all_experts);
-  const auto tokens = some_ids(2 * 20, 9);
-  const TrainOptions options{.mtp_lambda = 0.5f};
-  model_->params().zero_gradients();
-  train(tokens, 2, options);
-  const View<const int32_t, 2> rows(tokens.data(), {2, 20});
-  const Batch batch = make_batch(rows, 18, model_->mtp_depth());
-  const auto loss = [&] {
-    const Losses l = model_->evaluate(batch, options);
-    double total = l.main.loss_sum / double(l.main.count);
-    for (const CrossEntropy& m : l.mtp)
-      total += 0.5 / double(l.mtp.size()) * m.loss_sum / double(m.count);
-    return total;
-  };
-  for (Param& p : model_->params().all()) {
-    if (p.gradient == nullptr) continue;
-    Rng rng(77);
-    std::vector<float> saved(p.vec().data(), p.vec().data() + p.size()), direction(saved.size());
-    double slope = 0, length = 0;
-    for (size_t i = 0; i < saved.size(); ++i) {
-      direction[i] = float(rng.normal());
-      slope += double(direction[i]) * p.gradient[i];
-      length += double(p.gradient[i]) * p.gradient[i];
-    }
-    const auto moved = [&](double h) {
-      for (size_t i = 0; i < saved.size(); ++i)
-        p.vec_mut().data()[i] = saved[i] + float(h) * direction[i];
-      return loss();
-    };
-    const double h = 2e-3;
-    const double quotient = (moved(h) - moved(-h)) / (2 * h);
-    std::copy(saved.begin(), saved.end(), p.vec_mut().data());
-    EXPECT_NEAR(quotient, slope, 0.02 * std::sqrt(length) + 2e-3) << p.name;
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(all, Kinds, testing::ValuesIn(variants()),
