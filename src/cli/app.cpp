@@ -59,17 +59,6 @@ int failed(const std::string& message, int code) {
 
 }  // namespace
 
-CLI::App* add_command(Cli& cli, const std::string& name, const std::string& description,
-                      const std::string& examples) {
-  CLI::App* command = cli.app.add_subcommand(name, description);
-  if (!examples.empty()) command->footer("Examples:\n" + examples);
-  return command;
-}
-
-void on_run(Cli& cli, CLI::App* command, std::function<int()> run) {
-  command->callback([&cli, run = std::move(run)] { cli.run = run; });
-}
-
 void build_cli(Cli& cli) {
   cli.app.name("hadal");
   cli.app.description("Trains, evaluates and serves DeepSeek-V3-architecture models on CPUs.");

@@ -3,6 +3,8 @@
 #include <functional>
 #include <string>
 
+#include "cli/command.h"
+
 namespace hadal {
 
 // The program: its sub-commands and what it will exit with.
@@ -10,13 +12,6 @@ struct Cli {
   CLI::App app;
   std::function<int()> run;  // of the sub-command that was chosen
 };
-
-// Adds a sub-command. A file of cli/ does this in a function add_NAME(Cli&), listed once in
-// app.cpp.
-CLI::App* add_command(Cli& cli, const std::string& name, const std::string& description,
-                      const std::string& examples);
-// `run` returns the exit code; errors are thrown.
-void on_run(Cli& cli, CLI::App* command, std::function<int()> run);
 
 // Every sub-command registered.
 void build_cli(Cli& cli);

@@ -103,9 +103,9 @@ void add_completion(Cli& cli) {
   CLI::App* command = add_command(cli, "completion", "print a shell's completion script",
                                   "  source <(hadal completion bash)\n");
   auto shell = std::make_shared<std::string>();
-  command->add_option("SHELL", *shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  add_option(command, "SHELL", *shell, "bash, zsh or fish")
+      .required()
+      .one_of({"bash", "zsh", "fish"});
   on_run(cli, command, [&cli, shell] {
     const std::vector<Entry> entries = entries_of(cli.app);
     std::cout << (*shell == "bash"  ? bash_script(entries)

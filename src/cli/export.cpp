@@ -1,7 +1,7 @@
 // hadal export: a checkpoint of a run as a Hugging Face folder.
 #include <spdlog/spdlog.h>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "core/files.h"
 #include "model/pretrained.h"
@@ -42,12 +42,12 @@ void add_export(Cli& cli) {
                   "  hadal export runs/text --step 200 --out model\n"
                   "  hadal export runs/text --out model --dtype bf16\n");
   auto o = std::make_shared<Options>();
-  command->add_option("RUN", o->run, "folder of a run")->required();
-  command->add_option("--step", o->step, "step of the checkpoint; default: the newest")
-      ->type_name("N");
-  command->add_option("--out", o->out, "folder to write")->required()->type_name("DIR");
-  command->add_option("--dtype", o->dtype, "how the weights are stored (default fp32)")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+  add_option(command, "RUN", o->run, "folder of a run").required();
+  add_option(command, "--step", o->step, "step of the checkpoint; default: the newest")
+      .type_name("N");
+  add_option(command, "--out", o->out, "folder to write").required().type_name("DIR");
+  add_option(command, "--dtype", o->dtype, "how the weights are stored (default fp32)")
+      .one_of({"fp32", "bf16"});
   on_run(cli, command, [o] { return run(*o); });
 }
 

@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/options.h"
 #include "core/files.h"
@@ -82,30 +82,28 @@ void add_generate(Cli& cli) {
       "The same seed gives the same tokens, with and without speculation.\n");
   auto o = std::make_shared<Options>();
   auto& sampling = o->generate.sampling;
-  command->add_option("MODEL", o->model, "model folder")->required();
-  command->add_option("-p,--prompt", o->prompts, "text to go on from; repeatable")
-      ->type_name("TEXT")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--prompts", o->prompt_file, "one a line, or .jsonl with \"prompt\"")
-      ->type_name("FILE");
-  command->add_option("-n,--max-tokens", o->generate.max_tokens, "new tokens at most (128)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command->add_option("--samples", o->samples, "texts for each prompt, seeds one apart (1)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command->add_option("--temperature", sampling.temperature, "0: always the likeliest (1)");
-  command->add_option("--top-k", sampling.top_k, "keep the k likeliest (0: all)");
-  command->add_option("--top-p", sampling.top_p, "keep the likeliest that sum to p (1)");
-  command->add_option("--min-p", sampling.min_p, "keep what is this likely beside the best (0)");
-  command->add_option("--seed", sampling.seed, "of the random numbers (0)");
-  command->add_option("--stop", o->stops, "end before this text; repeatable")
-      ->type_name("TEXT")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--speculate", o->speculate, "auto, off, or drafts a step (auto)");
-  command->add_option("--cache-dtype", o->cache, "of the KV cache: bf16 or fp32 (bf16)")
-      ->check(CLI::IsMember({"bf16", "fp32"}));
-  command->add_flag("--plain", o->plain, "special tokens in the prompt are ordinary text");
+  add_option(command, "MODEL", o->model, "model folder").required();
+  add_option(command, "-p,--prompt", o->prompts, "text to go on from; repeatable")
+      .type_name("TEXT")
+      .repeatable();
+  add_option(command, "--prompts", o->prompt_file, "one a line, or .jsonl with \"prompt\"")
+      .type_name("FILE");
+  add_option(command, "-n,--max-tokens", o->generate.max_tokens, "new tokens at most (128)")
+      .range(1, int64_t{1} << 30);
+  add_option(command, "--samples", o->samples, "texts for each prompt, seeds one apart (1)")
+      .range(1, int64_t{1} << 20);
+  add_option(command, "--temperature", sampling.temperature, "0: always the likeliest (1)");
+  add_option(command, "--top-k", sampling.top_k, "keep the k likeliest (0: all)");
+  add_option(command, "--top-p", sampling.top_p, "keep the likeliest that sum to p (1)");
+  add_option(command, "--min-p", sampling.min_p, "keep what is this likely beside the best (0)");
+  add_option(command, "--seed", sampling.seed, "of the random numbers (0)");
+  add_option(command, "--stop", o->stops, "end before this text; repeatable")
+      .type_name("TEXT")
+      .repeatable();
+  add_option(command, "--speculate", o->speculate, "auto, off, or drafts a step (auto)");
+  add_option(command, "--cache-dtype", o->cache, "of the KV cache: bf16 or fp32 (bf16)")
+      .one_of({"bf16", "fp32"});
+  add_flag(command, "--plain", o->plain, "special tokens in the prompt are ordinary text");
   add_threads(command);
   add_json(command, o->json, "one JSON object a text");
   on_run(cli, command, [o] { return run(*o); });

@@ -1,5 +1,5 @@
 // hadal grad: loss and gradients of every tensor, for comparison with other engines.
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "io/safetensors.h"
 
@@ -54,9 +54,9 @@ void add_grad(Cli& cli) {
       "Tensors: loss [1], the mean cross-entropy of positions 1..T-1 given their past without\n"
       "auxiliary terms; grad.NAME for every tensor of the checkpoint, one per expert.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->model, "model folder")->required();
+  add_option(command, "MODEL", o->model, "model folder").required();
   add_token_input(command, o->input);
-  command->add_option("--out", o->out, "file to write")->required()->type_name("FILE");
+  add_option(command, "--out", o->out, "file to write").required().type_name("FILE");
   add_precision(command, o->precision);
   add_threads(command);
   on_run(cli, command, [o] { return run(*o); });

@@ -5,7 +5,7 @@
 
 #include <iostream>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 
 namespace hadal {
@@ -37,7 +37,7 @@ void add_inspect(Cli& cli) {
       "  hadal inspect MODEL\n"
       "  hadal inspect config.json --json\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->model, "model folder or config.json")->required();
+  add_option(command, "MODEL", o->model, "model folder or config.json").required();
   add_json(command, o->json);
   on_run(cli, command, [o] { return run(*o); });
 }

@@ -1,5 +1,5 @@
 // hadal logits: the logits of every position, for comparison with other engines.
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "io/safetensors.h"
 
@@ -46,9 +46,9 @@ void add_logits(Cli& cli) {
       "  hadal logits MODEL --ids 1,2,3 --out logits.safetensors\n"
       "Tensors: logits [T, V]; mtp_logits [T-1, V] when the model has an MTP module.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->model, "model folder")->required();
+  add_option(command, "MODEL", o->model, "model folder").required();
   add_token_input(command, o->input);
-  command->add_option("--out", o->out, "file to write")->required()->type_name("FILE");
+  add_option(command, "--out", o->out, "file to write").required().type_name("FILE");
   add_precision(command, o->precision);
   add_threads(command);
   on_run(cli, command, [o] { return run(*o); });

@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "cli/app.h"
 #include "core/parallel.h"
 #include "model/pretrained.h"
 

@@ -1,10 +1,10 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "core/json.h"
 #include "model/transformer.h"
 #include "text/tokenizer.h"

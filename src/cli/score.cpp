@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "train/score.h"
 
@@ -47,16 +47,15 @@ void add_score(Cli& cli) {
                   "Each document is read alone. A long one is read in windows of --context tokens\n"
                   "that move by --stride; every token counts once.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->model, "model folder")->required();
-  command->add_option("FILE", o->file, ".txt, .jsonl, or .zst of them")->required();
-  command
-      ->add_option("--context", o->score.context,
-                   "tokens of a window; default: the model's context, at most 2048")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))
-      ->type_name("N");
-  command->add_option("--stride", o->score.stride, "tokens between windows; default: half of it")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->type_name("N");
+  add_option(command, "MODEL", o->model, "model folder").required();
+  add_option(command, "FILE", o->file, ".txt, .jsonl, or .zst of them").required();
+  add_option(command, "--context", o->score.context,
+             "tokens of a window; default: the model's context, at most 2048")
+      .range(2, int64_t{1} << 20)
+      .type_name("N");
+  add_option(command, "--stride", o->score.stride, "tokens between windows; default: half of it")
+      .range(1, int64_t{1} << 20)
+      .type_name("N");
   add_precision(command, o->score.precision);
   add_threads(command);
   add_json(command, o->json);

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 
 namespace hadal {

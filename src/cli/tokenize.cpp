@@ -1,7 +1,7 @@
 // hadal tokenize, detokenize: text to ids and back, a JSON value a line.
 #include <iostream>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "core/files.h"
 
@@ -67,11 +67,9 @@ void add_tokenize(Cli& cli) {
       add_command(cli, "tokenize", "token ids of texts: a JSON array a line",
                   "  hadal tokenize MODEL --jsonl texts.jsonl    lines of {\"text\": ...}\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->tokenizer, "model folder, or a tokenizer.json")->required();
-  command->add_option("--jsonl", o->file, "lines of {\"text\": ...}")
-      ->required()
-      ->type_name("FILE");
-  command->add_flag("--plain", o->plain, "special tokens written in a text are ordinary text");
+  add_option(command, "MODEL", o->tokenizer, "model folder, or a tokenizer.json").required();
+  add_option(command, "--jsonl", o->file, "lines of {\"text\": ...}").required().type_name("FILE");
+  add_flag(command, "--plain", o->plain, "special tokens written in a text are ordinary text");
   on_run(cli, command, [o] { return tokenize(*o); });
 }
 
@@ -80,11 +78,9 @@ void add_detokenize(Cli& cli) {
       add_command(cli, "detokenize", "texts of token ids: a JSON string a line",
                   "  hadal detokenize MODEL --jsonl ids.jsonl    lines of {\"ids\": [...]}\n");
   auto o = std::make_shared<Options>();
-  command->add_option("MODEL", o->tokenizer, "model folder, or a tokenizer.json")->required();
-  command->add_option("--jsonl", o->file, "lines of {\"ids\": [...]}")
-      ->required()
-      ->type_name("FILE");
-  command->add_flag("--skip-special", o->skip_special, "leave special tokens out");
+  add_option(command, "MODEL", o->tokenizer, "model folder, or a tokenizer.json").required();
+  add_option(command, "--jsonl", o->file, "lines of {\"ids\": [...]}").required().type_name("FILE");
+  add_flag(command, "--skip-special", o->skip_special, "leave special tokens out");
   on_run(cli, command, [o] { return detokenize(*o); });
 }
 

@@ -1,7 +1,7 @@
 // hadal tokenizer train: a byte-level BPE tokenizer from text.
 #include <fmt/format.h>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "core/files.h"
 #include "text/bpe_trainer.h"
@@ -33,20 +33,18 @@ int train(const Options& o) {
 }  // namespace
 
 void add_tokenizer(Cli& cli) {
-  CLI::App* group = add_command(cli, "tokenizer", "make a tokenizer", "");
-  group->require_subcommand(1);
-  CLI::App* command = group->add_subcommand("train", "byte-level BPE from text");
-  command->footer(
-      "Examples:\n"
+  CLI::App* group = add_command_group(cli, "tokenizer", "make a tokenizer");
+  CLI::App* command = add_command(
+      group, "train", "byte-level BPE from text",
       "  hadal tokenizer train --input a.txt b.jsonl.zst --vocab-size 8192 --out tokenizer.json\n"
       "tokenizer_config.json is written beside it.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("--input", o->input, "files: .txt, .jsonl, .zst of them; * and ? in names")
-      ->required()
-      ->type_name("FILE...");
-  command->add_option("--vocab-size", o->train.vocab_size, "ids in all (default 8192)")
-      ->type_name("N");
-  command->add_option("--out", o->out, "tokenizer.json to write")->required()->type_name("FILE");
+  add_option(command, "--input", o->input, "files: .txt, .jsonl, .zst of them; * and ? in names")
+      .required()
+      .type_name("FILE...");
+  add_option(command, "--vocab-size", o->train.vocab_size, "ids in all (default 8192)")
+      .type_name("N");
+  add_option(command, "--out", o->out, "tokenizer.json to write").required().type_name("FILE");
   on_run(cli, command, [o] { return train(*o); });
 }
 

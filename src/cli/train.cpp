@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "cli/train_report.h"
 #include "core/parallel.h"
@@ -63,15 +63,14 @@ void add_train(Cli& cli) {
       "  hadal train recipes/text_small.toml --explain\n"
       "The model ends in DIR/model, the log of every step in DIR/log.jsonl.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("RECIPE", o->recipe, "recipe, TOML")->required();
-  command->add_option("--out", o->out, "folder of the run; default: the recipe's run.out")
-      ->type_name("DIR");
-  command->add_option("--set", o->sets, "another value for a key of the recipe; repeatable")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_flag("--resume", o->resume, "go on from the newest checkpoint of the run");
-  command->add_flag("--explain", o->explain, "print every key, its value and meaning, and stop");
+  add_option(command, "RECIPE", o->recipe, "recipe, TOML").required();
+  add_option(command, "--out", o->out, "folder of the run; default: the recipe's run.out")
+      .type_name("DIR");
+  add_option(command, "--set", o->sets, "another value for a key of the recipe; repeatable")
+      .type_name("KEY=VALUE")
+      .repeatable();
+  add_flag(command, "--resume", o->resume, "go on from the newest checkpoint of the run");
+  add_flag(command, "--explain", o->explain, "print every key, its value and meaning, and stop");
   add_json(command, o->json, "print one JSON object at the end");
   add_threads(command);
   on_run(cli, command, [o] { return run(*o); });
