@@ -40,8 +40,10 @@ int64_t usable_cpus() {
   return std::clamp<int64_t>(cpus, 1, kMaxThreads);
 }
 
+// NOLINTBEGIN(cppcoreguidelines-avoid-non-const-global-variables): what a thread is, it alone sets.
 thread_local int64_t this_thread_index = 0;
 thread_local bool inside_job = false;
+// NOLINTEND(cppcoreguidelines-avoid-non-const-global-variables)
 
 // Waits until done() is true or kSpinTime has passed; says which.
 template <class Done>
@@ -181,8 +183,7 @@ class Team {
     }
   }
 
-  const bool
-      spins_;  // not with more threads than CPUs: they would wait for each other's time slice
+  const bool spins_;  // not with more threads than CPUs: each would wait for another's time slice
   Job* job_ = nullptr;
   uint64_t number_ = 0;  // of the job; the caller's alone
   alignas(64) std::atomic<uint64_t> word_{0};
@@ -230,6 +231,11 @@ void set_num_threads(int64_t n) {
               kMaxThreads);
   HADAL_CHECK(!inside_job, kInternal, "set_num_threads called from inside a parallel job");
   slot().wanted.store(n, std::memory_order_relaxed);
+}
+
+// Not by set_num_threads, which may throw: `previous_` was valid, and jobs do not end here.
+ScopedThreads::~ScopedThreads() {
+  slot().wanted.store(previous_, std::memory_order_relaxed);
 }
 
 int64_t thread_index() {

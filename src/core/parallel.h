@@ -58,7 +58,7 @@ void parallel_tasks(int64_t n, Fn&& fn) {
 class ScopedThreads {
  public:
   explicit ScopedThreads(int64_t n) : previous_(num_threads()) { set_num_threads(n); }
-  ~ScopedThreads() { set_num_threads(previous_); }
+  ~ScopedThreads();
   ScopedThreads(const ScopedThreads&) = delete;
   ScopedThreads& operator=(const ScopedThreads&) = delete;
 

@@ -36,10 +36,9 @@ Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
     return;
   }
   const size_t rounded = static_cast<size_t>((bytes + 63) / 64 * 64 + 64);
-  void* p = std::aligned_alloc(64, rounded);
-  HADAL_CHECK(p != nullptr, kResource, "no memory for ", bytes, " bytes");
-  std::memset(p, 0, rounded);
-  data_ = {static_cast<std::byte*>(p), detail::FreeBytes{0}};
+  data_ = {static_cast<std::byte*>(std::aligned_alloc(64, rounded)), detail::FreeBytes{0}};
+  HADAL_CHECK(data_ != nullptr, kResource, "no memory for ", bytes, " bytes");
+  std::memset(data_.get(), 0, rounded);
 }
 
 void detail::FreeBytes::operator()(std::byte* p) const {

@@ -56,15 +56,18 @@ const Kernels* choose() {
               str("HADAL_ISA=", wanted, " is no kernel family; this CPU runs ", names));
 }
 
-const Kernels*& active() {
-  static const Kernels* table = choose();
+// Of ScopedKernels; null outside of any.
+const Kernels*& forced() noexcept {
+  static const Kernels* table = nullptr;
   return table;
 }
 
 }  // namespace
 
 const Kernels& kernels() {
-  return *active();
+  if (forced() != nullptr) return *forced();
+  static const Kernels* const chosen = choose();
+  return *chosen;
 }
 
 std::span<const Kernels* const> available_kernels() {
@@ -75,12 +78,12 @@ std::span<const std::string_view> built_families() {
   return kBuilt;
 }
 
-ScopedKernels::ScopedKernels(const Kernels& table) : previous_(active()) {
-  active() = &table;
+ScopedKernels::ScopedKernels(const Kernels& table) : previous_(forced()) {
+  forced() = &table;
 }
 
 ScopedKernels::~ScopedKernels() {
-  active() = previous_;
+  forced() = previous_;
 }
 
 }  // namespace hadal

@@ -250,9 +250,7 @@ class Parser {
   bool group(size_t begin, int64_t depth) {
     const bool outer_case = ignore_case_;
     bool has_width = true;
-    if (!looking_at("?")) {
-      emit("(?:");
-    } else if (take("?:")) {
+    if (!looking_at("?") || take("?:")) {
       emit("(?:");
     } else if (take("?i:")) {
       ignore_case_ = true;
