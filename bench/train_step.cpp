@@ -38,8 +38,7 @@ int run(const Options& o) {
   recipe.run.steps = o.steps;
   const ModelConfig config = recipe_model(recipe, {});
   Transformer model(config);
-  model.params().allocate_training();
-  model.params().initialise(1, recipe.optim.init_std);
+  prepare_training(model.params(), recipe);
   const int64_t step_tokens = recipe.batch.sequences * recipe.data.sequence_length;
   TokenSource source(random_tokens(step_tokens * o.steps + 1, config.vocab_size),
                      {recipe.data.sequence_length, config.num_nextn_predict_layers});

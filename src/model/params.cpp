@@ -1,6 +1,7 @@
 #include "model/params.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/parallel.h"
@@ -87,7 +88,7 @@ void Params::zero_gradients() {
   });
 }
 
-void Params::initialise(uint64_t seed, double deviation) {
+void Params::initialise(uint64_t seed, double deviation, FirstWeights kind) {
   parallel_tasks(static_cast<int64_t>(list_.size()), [&](int64_t i) {
     const Param& p = list_[static_cast<size_t>(i)];
     HADAL_CHECK(p.value != nullptr && p.dtype == DType::kF32, kInternal, "parameter ", p.name,
@@ -98,9 +99,17 @@ void Params::initialise(uint64_t seed, double deviation) {
       std::fill_n(values, p.size(), gain ? 1.0f : 0.0f);
       return;
     }
+    const bool scaled = kind == FirstWeights::kScaled;
+    const bool embedding = p.group == ParamGroup::kEmbedding;
+    const int64_t width = p.shape[1];
+    const double std = scaled && !embedding ? 1 / std::sqrt(static_cast<double>(width)) : deviation;
     Rng rng(seed, static_cast<uint64_t>(i));
+    std::vector<double> shared(static_cast<size_t>(width));
+    if (scaled && embedding) {
+      for (double& x : shared) x = std * rng.normal();
+    }
     for (int64_t j = 0; j < p.size(); ++j) {
-      values[j] = static_cast<float>(deviation * rng.normal());
+      values[j] = static_cast<float>(shared[static_cast<size_t>(j % width)] + std * rng.normal());
     }
   });
 }

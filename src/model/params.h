@@ -23,6 +23,15 @@ enum class ParamGroup {
   kRouterBias,  // e_score_correction_bias: moved by balance, never by gradients; always FP32
 };
 
+// What the deviation of the first weights is.
+enum class FirstWeights {
+  kNormal,  // the one given, of everything
+  // 1/sqrt(inputs) for matrices, head and routers. An embedding is a vector of its own plus one
+  // that all share, both of the deviation given: without biases, only what tokens have in common
+  // lets a head prefer the tokens just before, whatever they are, from the first step on.
+  kScaled,
+};
+
 // One tensor of the checkpoint, under the checkpoint's name. [rows, cols]; vectors have rows = 1.
 struct Param {
   std::string name;
@@ -62,10 +71,9 @@ class Params {
   // Values only, every parameter in its own dtype (norms, biases, routers in FP32).
   void allocate_values();
   void zero_gradients();
-  // Normal with this deviation for matrices, embeddings, head and router; ones for norm gains
-  // (names ending in "norm.weight" or "layernorm.weight"), zeros for biases. Parameter i draws from
-  // stream i.
-  void initialise(uint64_t seed, double deviation);
+  // First weights: ones for norm gains (names ending in "norm.weight" or "layernorm.weight"), zeros
+  // for biases, normal numbers for the rest. Parameter i draws from stream i of the seed.
+  void initialise(uint64_t seed, double deviation, FirstWeights kind = FirstWeights::kNormal);
   int64_t value_bytes() const;
   int64_t gradient_bytes() const;
   // Keeps `owner` alive as long as the list: mapped files whose bytes are values.

@@ -12,6 +12,8 @@
 
 namespace hadal {
 
+class Params;
+
 // What a run is made of. The values here are the defaults; recipe_keys() is the one list of the
 // names, ranges and meanings that a recipe file, --set and --explain know.
 struct TrainRecipe {
@@ -43,6 +45,7 @@ struct TrainRecipe {
     int64_t warmup_steps = 20;
     double decay_share = 0.25;
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1;
+    std::string init = "normal";
     double init_std = 0.02;
   } optim;
   struct {
@@ -92,5 +95,8 @@ struct TokenizerFacts {
   std::optional<int64_t> bos, eos, pad;
 };
 ModelConfig recipe_model(const TrainRecipe& recipe, const TokenizerFacts& tokenizer);
+
+// Memory for training, and the first weights: run.seed, optim.init and optim.init_std.
+void prepare_training(Params& params, const TrainRecipe& recipe);
 
 }  // namespace hadal

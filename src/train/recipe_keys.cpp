@@ -71,6 +71,8 @@ std::span<const RecipeKey> recipe_keys() {
        "decoupled, of the Linears' matrices"},
       {"optim.clip", [](R& r) -> Real { return r.optim.clip; }, 0, 1e9, "",
        "largest L2 norm of the whole gradient; 0: none"},
+      {"optim.init", [](R& r) -> Text { return r.optim.init; }, 0, 0, "normal, scaled",
+       "first weights; scaled: 1/sqrt(inputs), embeddings with init_std around a shared vector"},
       {"optim.init_std", [](R& r) -> Real { return r.optim.init_std; }, 1e-6, 1, "",
        "standard deviation of the first weights"},
       {"balance.gamma", [](R& r) -> Real { return r.balance.gamma; }, 0, 1, "",

@@ -1,5 +1,6 @@
 // From a recipe's [model] table to a ModelConfig.
 #include "model/config_fields.h"
+#include "model/params.h"
 #include "train/recipe.h"
 
 namespace hadal {
@@ -81,6 +82,13 @@ ModelConfig recipe_model(const TrainRecipe& recipe, const TokenizerFacts& tokeni
               "model.max_position_embeddings is ", result.max_position_embeddings,
               ", data.sequence_length ", recipe.data.sequence_length);
   return result;
+}
+
+void prepare_training(Params& params, const TrainRecipe& recipe) {
+  params.allocate_training();
+  const bool scaled = recipe.optim.init == "scaled";
+  params.initialise(static_cast<uint64_t>(recipe.run.seed), recipe.optim.init_std,
+                    scaled ? FirstWeights::kScaled : FirstWeights::kNormal);
 }
 
 }  // namespace hadal

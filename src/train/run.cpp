@@ -41,8 +41,7 @@ TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run
         std::make_unique<TokenSource>(std::move(held_out), source_options(recipe, depth, false));
   }
   model_ = std::make_unique<Transformer>(config);
-  model_->params().allocate_training();
-  model_->params().initialise(seed, recipe.optim.init_std);
+  prepare_training(model_->params(), recipe);
   trainer_ = std::make_unique<Trainer>(*model_, recipe_, *train_, valid_.get());
 }
 

@@ -48,8 +48,7 @@ struct Progress {
 // One of the three loops. The model has its training memory and its values already:
 //
 //   Transformer model(config);
-//   model.params().allocate_training();
-//   model.params().initialise(recipe.run.seed, recipe.optim.init_std);
+//   prepare_training(model.params(), recipe);
 //   Trainer trainer(model, recipe, train, &valid);
 //   trainer.run([&](const Progress& p) { ... return true; });
 //

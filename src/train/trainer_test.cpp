@@ -84,8 +84,7 @@ struct Bench {
         trainer(allocated(model, r), recipe, train, &valid) {}
 
   static Transformer& allocated(Transformer& m, const TrainRecipe& r) {
-    m.params().allocate_training();
-    m.params().initialise(static_cast<uint64_t>(r.run.seed), r.optim.init_std);
+    prepare_training(m.params(), r);
     return m;
   }
   void steps(int n) {
