@@ -153,4 +153,59 @@ void gemv(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, co
   gemv_typed(g, static_cast<const float*>(w));
 }
 
+// ---- the same with w as it stands: y[r, j] is one chain over the rows of w, in their order
+
+// The next kCount rows of w into y, which begins with them if `first`.
+template <class E, int kCount>
+void add_rows_of_w(const E* w, int64_t w_stride, int64_t n, const float* x, bool first,
+                   float* y) noexcept {
+  const auto step = [&](int64_t j, auto load_y, auto load_w) __attribute__((always_inline)) {
+    Vec acc = first ? set(0) : load_y(y + j);
+#pragma GCC unroll 4
+    for (int s = 0; s < kCount; ++s) acc = fma(set(x[s]), load_w(w + s * w_stride + j), acc);
+    return acc;
+  };
+  int64_t j = 0;
+  for (; j + Vec::kLanes <= n; j += Vec::kLanes) {
+    const Vec acc = step(
+        j, [](const float* p) { return load(p); }, [](const E* p) { return load_any(p); });
+    store(y + j, acc);
+  }
+  const int64_t left = n - j;
+  if (left <= 0) return;
+  const Vec acc = step(
+      j, [=](const float* p) { return load_part(p, left); },
+      [=](const E* p) { return load_any_part(p, left); });
+  store_part(y + j, acc, left);
+}
+
+template <class E>
+void gemv_across_typed(const Gemv& g, const E* w) noexcept {
+  constexpr int64_t kTogether = 4;  // a few rows of w stay in L1 for all rows of x
+  for (int64_t i = 0; i < g.k; i += kTogether) {
+    const E* at = w + i * g.w_stride;
+    for (int64_t r = 0; r < g.rows; ++r) {
+      const float* x = g.x + r * g.x_stride + i;
+      float* y = g.y + r * g.y_stride;
+      if (i + kTogether <= g.k) {
+        add_rows_of_w<E, kTogether>(at, g.w_stride, g.n, x, i == 0, y);
+        continue;
+      }
+      for (int64_t s = 0; i + s < g.k; ++s) {
+        add_rows_of_w<E, 1>(at + s * g.w_stride, g.w_stride, g.n, x + s, i + s == 0, y);
+      }
+    }
+  }
+}
+
+void gemv_across(const void* w, bool w_bf16, int64_t w_stride, int64_t k, int64_t n, const float* x,
+                 int64_t x_stride, int64_t rows, float* y, int64_t y_stride) noexcept {
+  const Gemv g{n, k, w_stride, x, x_stride, rows, y, y_stride, false};
+  for (int64_t r = 0; k == 0 && r < rows; ++r) {
+    for (int64_t j = 0; j < n; ++j) y[r * y_stride + j] = 0;
+  }
+  if (w_bf16) return gemv_across_typed(g, static_cast<const uint16_t*>(w));
+  gemv_across_typed(g, static_cast<const float*>(w));
+}
+
 }  // namespace

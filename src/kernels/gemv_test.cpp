@@ -121,6 +121,46 @@ TEST(GemvTest, NanStaysInItsRow) {
   });
 }
 
+// y of rows [r0, r1) of x and columns [j0, j1) of w; x is as long as w has rows.
+Matrix run_across(const Kernels& table, const Problem& p, const Matrix& x, int64_t j0, int64_t j1,
+                  int64_t r0, int64_t r1) {
+  Matrix y = filled(r1 - r0, j1 - j0 + 4, kCanary);
+  const void* w = p.in_bf16 ? static_cast<const void*>(p.h.row(0) + j0) : p.w.row(0) + j0;
+  table.gemv_across(w, p.in_bf16, p.k + 3, p.n, j1 - j0, x.row(r0), x.dim(1), r1 - r0, y.data(),
+                    j1 - j0 + 4);
+  for (int64_t r = 0; r < r1 - r0; ++r) {
+    for (int64_t j = j1 - j0; j < j1 - j0 + 4; ++j) EXPECT_EQ(y.row(r)[j], kCanary);
+  }
+  return clone(In2(y).cols(0, j1 - j0));
+}
+
+TEST(GemvAcrossTest, AgreesWithDoubleReferenceWhateverSharesTheCall) {
+  for_each_tested_family([](const Kernels& table, bool) {
+    for (int64_t n : {0, 1, 2, 3, 4, 5, 8, 11}) {
+      for (int64_t k : {1, 3, 15, 16, 17, 40}) {
+        for (bool in_bf16 : {false, true}) {
+          const Problem p(n, k, 1, in_bf16);
+          const Matrix x = random_matrix(5, n, 7);
+          const Matrix all = run_across(table, p, x, 0, k, 0, 5);
+          for (int64_t r = 0; r < 5; ++r) {
+            for (int64_t j = 0; j < k; ++j) {
+              double want = 0, size = 0;
+              for (int64_t i = 0; i < n; ++i) {
+                const double product = double(x.row(r)[i]) * p.w.row(i)[j];
+                want += product, size += std::abs(product);
+              }
+              ASSERT_LE(std::abs(all.row(r)[j] - want), 0x1p-24 * double(n + 2) * size)
+                  << n << "x" << k << " at " << r << ", " << j;
+            }
+          }
+          ASSERT_TRUE(same_bits(run_across(table, p, x, k / 2, k, 2, 4),
+                                In2(all).rows(2, 4).cols(k / 2, k)));
+        }
+      }
+    }
+  });
+}
+
 TEST(GemvTest, EmulatedFamiliesHaveTheBitsOfTheRealOnes) {
   int compared = 0;
   for (const Kernels* real : available_kernels()) {

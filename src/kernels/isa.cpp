@@ -30,6 +30,7 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .gemm_workspace = gemm_workspace,
     .gemm = gemm,
     .gemv = gemv,
+    .gemv_across = gemv_across,
 
     .dot = dot,
     .row_max = row_max,

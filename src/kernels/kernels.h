@@ -50,6 +50,10 @@ struct Kernels {
   void (*gemv)(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
                int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
                bool accumulate) noexcept;
+  // y[r, j] = sum_i x[r, i] w[i, j] for k rows of w, n numbers long.
+  void (*gemv_across)(const void* w, bool w_bf16, int64_t w_stride, int64_t k, int64_t n,
+                      const float* x, int64_t x_stride, int64_t rows, float* y,
+                      int64_t y_stride) noexcept;
 
   // ---- rows of numbers (row.inl). Each result is a function of the row alone.
   float (*dot)(const float* a, const float* b, int64_t n) noexcept;

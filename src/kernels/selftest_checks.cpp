@@ -94,6 +94,38 @@ double check_gemv(const Kernels& table) {
   return worst.value();
 }
 
+double check_gemv_across(const Kernels& table) {
+  Worst worst;
+  for (int64_t n : kLengths) {
+    for (bool in_bf16 : {false, true}) {
+      const int64_t k = 11, rows = 3;
+      Floats w = numbers(k * n, 1);
+      Floats y(static_cast<size_t>(n * rows));
+      const Floats x = numbers(rows * k, 2);
+      const std::vector<bf16> h = to_bf16_row(w);
+      if (in_bf16) {
+        std::transform(h.begin(), h.end(), w.begin(), [](bf16 v) { return to_float(v); });
+      }
+      table.gemv_across(in_bf16 ? static_cast<const void*>(h.data()) : w.data(), in_bf16, n, k, n,
+                        x.data(), k, rows, y.data(), n);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t j = 0; j < n; ++j) {
+          double want = 0, size = 1e-30;
+          for (int64_t i = 0; i < k; ++i) {
+            const double product = static_cast<double>(w[static_cast<size_t>(i * n + j)]) *
+                                   static_cast<double>(x[static_cast<size_t>(r * k + i)]);
+            want += product;
+            size += std::abs(product);
+          }
+          worst.see(y[static_cast<size_t>(r * n + j)], want,
+                    kRounding * static_cast<double>(k + 2) * size);
+        }
+      }
+    }
+  }
+  return worst.value();
+}
+
 // ---- rows: fn(n, x, y, worst) for every length; x and y are n numbers of order one
 
 template <class Fn>
@@ -392,6 +424,7 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(gemm_workspace, check_gemm),  // too small, it would overflow
     HADAL_KERNEL_CHECK(gemm, check_gemm),
     HADAL_KERNEL_CHECK(gemv, check_gemv),
+    HADAL_KERNEL_CHECK(gemv_across, check_gemv_across),
     HADAL_KERNEL_CHECK(dot, check_dot),
     HADAL_KERNEL_CHECK(row_max, check_row_max),
     HADAL_KERNEL_CHECK(exp_row, check_exp_row),

@@ -84,4 +84,12 @@ void linear_decode(In2 x, WeightView w, In1 bias, Out2 y) {
       });
 }
 
+void linear_decode_across(In2 x, WeightView w, Out2 y) {
+  check_weight("linear_decode_across", "w", w);
+  check_size("linear_decode_across", "x", x, x.dim(0), w.rows);
+  check_size("linear_decode_across", "y", y, x.dim(0), w.cols);
+  kernels().gemv_across(w.data, w.dtype == DType::kBF16, w.row_stride, w.rows, w.cols, x.data(),
+                        x.row_stride(), x.dim(0), y.data(), y.row_stride());
+}
+
 }  // namespace hadal

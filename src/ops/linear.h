@@ -26,6 +26,9 @@ void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
 // rows (T small); FP32 arithmetic on FP32 or BF16 weights. A row depends on its row of x alone.
 void linear_decode(In2 x, WeightView w, In1 bias, Out2 y);
 
+// y = x W, w [K, N] with x [T, K]: what linear_decode is for W^T.
+void linear_decode_across(In2 x, WeightView w, Out2 y);
+
 // ---- the same for many experts at once (V3 report, sec. 2.1.2; no token is ever dropped)
 
 // Which rows go to which expert: slot s in [offsets[e], offsets[e+1]) belongs to expert e and takes

@@ -61,6 +61,15 @@ TEST(LinearTest, AgreesWithDoubleReference) {
           ASSERT_TRUE(same_bits(from_bf16, y));
           linear_decode(x, view(h), vec(bias), decoded);
           ASSERT_TRUE(close(decoded, want, 3e-6)) << rows << " " << k << " " << n;
+
+          Matrix across = filled(rows, k, 9);
+          linear_decode_across(y, view(h), across);
+          std::vector<double> sums(size_t(rows * k));
+          for (int64_t i = 0; i < rows * k * n; ++i) {
+            const int64_t t = i / (k * n), j = i / n % k, at = i % n;
+            sums[size_t(t * k + j)] += double(y.row(t)[at]) * w.row(at)[j];
+          }
+          ASSERT_TRUE(close(across, sums, 3e-6)) << rows << " " << k << " " << n;
         }
       }
     }
@@ -223,6 +232,8 @@ TEST(LinearTest, NamesTheWrongShape) {
                "bias has 2 entries, expected 3");
   EXPECT_ERROR(linear(x, WeightView(DType::kF16, h.data(), 3, 5), {}, y, Precision::kFp32), kShape,
                "w is of type F16");
+  EXPECT_ERROR(linear_decode_across(y, view(w), filled(4, 4, 0)), kShape,
+               "linear_decode_across: y is [4, 4], expected [4, 5]");
   EXPECT_ERROR(linear_decode(filled(4, 6, 0), view(w), {}, y), kShape,
                "linear_decode: x is [4, 6]");
   EXPECT_ERROR(linear_backward(filled(4, 2, 0), x, view(w), {}, {}, {}, Precision::kFp32), kShape,

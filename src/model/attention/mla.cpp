@@ -229,12 +229,11 @@ class Mla final : public Attention {
     Arena& scratch = pass.scratch;
     const Arena::Scope scope(scratch);
     const int64_t rows = q.dim(0), width = latent_ + rope_dim_;
-    const Out2 q_absorbed = scratch.zeros(rows, heads_ * width);
+    const Out2 q_absorbed = scratch.floats(rows, heads_ * width);
     const Out2 o_latent = scratch.floats(rows, heads_ * latent_);
     parallel_tasks(heads_, [&](int64_t h) {
       const Out2 to = q_absorbed.cols(h * width, (h + 1) * width);
-      linear_backward(q.cols(h * qk_, h * qk_ + nope_), {}, key_rows(h), to.cols(0, latent_), {},
-                      {}, Precision::kFp32);
+      linear_decode_across(q.cols(h * qk_, h * qk_ + nope_), key_rows(h), to.cols(0, latent_));
       for (int64_t t = 0; t < rows; ++t) {
         std::copy_n(q.row(t) + h * qk_ + nope_, rope_dim_, to.row(t) + latent_);
       }
