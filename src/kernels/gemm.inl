@@ -106,44 +106,127 @@ int64_t gemm_workspace(const hadal::Gemm& g) noexcept {
   return round_up((w.a + w.b) * static_cast<int64_t>(sizeof(float)), 64);
 }
 
+// Fetches into L2, a few lines at a time, what will be packed next: packing right from memory would
+// cost as much as a third of the arithmetic.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const PackBlock& b, bool k_contiguous, int64_t most_lines)
+      : from_(b.from),
+        row_(k_contiguous ? b.lane : b.k),
+        size_(b.from->bf16 ? 2 : 4),
+        offset_((k_contiguous ? b.k : b.lane) * size_),
+        bytes_((k_contiguous ? b.k_size : b.lanes) * size_),
+        lines_(at_most((k_contiguous ? b.lanes : b.k_size) * ((bytes_ + 63) / 64), most_lines)) {}
+  int64_t lines() const { return lines_; }
+  void fetch(int64_t count) {
+    for (count = at_most(count, lines_); count > 0; --count, --lines_) {
+      const int64_t row = from_->rows != nullptr ? from_->rows[row_] : row_;
+      const char* p = static_cast<const char*>(from_->data) + row * from_->stride * size_;
+      __builtin_prefetch(p + offset_ + done_, 0, 2);
+      done_ += 64;
+      if (done_ >= bytes_) done_ = 0, ++row_;
+    }
+  }
+
+ private:
+  const hadal::GemmOperand* from_ = nullptr;
+  int64_t row_ = 0, size_ = 0, offset_ = 0, bytes_ = 0, done_ = 0, lines_ = 0;
+};
+constexpr int64_t kAheadLines = 4096;  // a quarter of a large L2
+
 // One block of k and the rows [m0, m0 + m_size): all columns.
 template <Packing M>
-void multiply_block(const hadal::Gemm& g, PackBlock a, PackBlock b, float* a_panels,
-                    float* b_panels, bool add_to_c) noexcept {
-  const PackFn pack_a = pack_function<kTileRows, M>(g.a, g.op != hadal::GemmOp::kTN);
-  const PackFn pack_b = pack_function<kTileCols, M>(g.b, g.op == hadal::GemmOp::kNT);
-  const int64_t units = unit_count(M, a.k_size), m0 = a.lane, m_size = a.lanes;
-  const bool keep = g.n > kBlockCols;
-  for (int64_t n0 = 0; n0 < g.n; n0 += kBlockCols) {
-    b.lane = n0;
-    b.lanes = at_most(kBlockCols, g.n - n0);
-    pack_b(b, b_panels);
-    for (int64_t i0 = 0; i0 < m_size; i0 += kBlockRows) {
-      a.lane = m0 + i0;
-      a.lanes = at_most(kBlockRows, m_size - i0);
-      float* panels = a_panels + (keep ? i0 * units : 0);
-      if (n0 == 0) pack_a(a, panels);
-      for (int64_t i = 0; i < a.lanes; i += kTileRows) {
-        float* c = g.c + (a.lane + i) * g.c_stride + n0;
-        for (int64_t j = 0; j < b.lanes; j += kTileCols) {
-          tile<M>(panels + i * units, b_panels + j * units, units, c + j, g.c_stride, a.lanes - i,
-                  b.lanes - j, add_to_c);
+class BlockProduct {
+ public:
+  BlockProduct(const hadal::Gemm& g, int64_t m0, int64_t k0, float* a_panels, float* b_panels)
+      : g_(g),
+        m0_(m0),
+        m_size_(at_most(kKeptRows, g.m - m0)),
+        k0_(k0),
+        k_size_(at_most(kBlockK, g.k - k0)),
+        units_(unit_count(M, k_size_)),
+        a_panels_(a_panels),
+        b_panels_(b_panels) {}
+
+  void run(bool add_to_c) {
+    const PackFn pack_a = pack_function<kTileRows, M>(g_.a, a_k_contiguous());
+    const PackFn pack_b = pack_function<kTileCols, M>(g_.b, b_k_contiguous());
+    const bool keep = g_.n > kBlockCols;
+    for (int64_t n0 = 0; n0 < g_.n; n0 += kBlockCols) {
+      const PackBlock b = block_of_b(n0);
+      pack_b(b, b_panels_);
+      next_b_ = Ahead(following_b(n0), b_k_contiguous(), kAheadLines);
+      const int64_t tiles = tile_count(m_size_, b.lanes);
+      b_lines_ = (next_b_.lines() + tiles - 1) / tiles;
+      for (int64_t i0 = 0; i0 < m_size_; i0 += kBlockRows) {
+        const PackBlock a = block_of_a(i0);
+        float* panels = a_panels_ + (keep ? i0 * units_ : 0);
+        if (n0 == 0) {
+          pack_a(a, panels);
+          next_a_ = Ahead(following_a(i0), a_k_contiguous(), kAheadLines);
+          const int64_t a_tiles = tile_count(a.lanes, b.lanes);
+          a_lines_ = (next_a_.lines() + a_tiles - 1) / a_tiles;
         }
+        run_tiles(a, b, panels, add_to_c);
       }
     }
   }
-}
+
+ private:
+  static constexpr int64_t kBlockK = kBlockUnits * unit_size(M);
+  static int64_t tile_count(int64_t m, int64_t n) {
+    return ((m + kTileRows - 1) / kTileRows) * ((n + kTileCols - 1) / kTileCols);
+  }
+  bool a_k_contiguous() const { return g_.op != hadal::GemmOp::kTN; }
+  bool b_k_contiguous() const { return g_.op == hadal::GemmOp::kNT; }
+  PackBlock block_of_a(int64_t i0) const {
+    return {&g_.a, m0_ + i0, at_most(kBlockRows, m_size_ - i0), k0_, k_size_};
+  }
+  PackBlock block_of_b(int64_t n0) const {
+    return {&g_.b, n0, at_most(kBlockCols, g_.n - n0), k0_, k_size_};
+  }
+  // The block that is packed after this one; of nothing when there is none.
+  PackBlock following_a(int64_t i0) const {
+    if (i0 + kBlockRows < m_size_) return block_of_a(i0 + kBlockRows);
+    return in_next_k(block_of_a(0));
+  }
+  PackBlock following_b(int64_t n0) const {
+    if (n0 + kBlockCols < g_.n) return block_of_b(n0 + kBlockCols);
+    return in_next_k(block_of_b(0));
+  }
+  PackBlock in_next_k(PackBlock b) const {
+    b.k = k0_ + k_size_;
+    b.k_size = at_most(kBlockK, g_.k - b.k);
+    return b;
+  }
+
+  void run_tiles(const PackBlock& a, const PackBlock& b, const float* panels, bool add_to_c) {
+    for (int64_t i = 0; i < a.lanes; i += kTileRows) {
+      float* c = g_.c + (a.lane + i) * g_.c_stride + b.lane;
+      for (int64_t j = 0; j < b.lanes; j += kTileCols) {
+        next_a_.fetch(a_lines_);
+        next_b_.fetch(b_lines_);
+        tile<M>(panels + i * units_, b_panels_ + j * units_, units_, c + j, g_.c_stride,
+                a.lanes - i, b.lanes - j, add_to_c);
+      }
+    }
+  }
+
+  const hadal::Gemm& g_;
+  int64_t m0_, m_size_, k0_, k_size_, units_;
+  float *a_panels_, *b_panels_;
+  Ahead next_a_, next_b_;
+  int64_t a_lines_ = 0, b_lines_ = 0;  // of these, before each tile
+};
 
 template <Packing M>
 void multiply(const hadal::Gemm& g, float* workspace) noexcept {
   float* b_panels = workspace;
   float* a_panels = workspace + workspace_of(g).b;
-  constexpr int64_t kBlockK = kBlockUnits * unit_size(M);
   for (int64_t m0 = 0; m0 < g.m; m0 += kKeptRows) {
-    for (int64_t k0 = 0; k0 < g.k; k0 += kBlockK) {
-      const int64_t k_size = at_most(kBlockK, g.k - k0);
-      multiply_block<M>(g, {&g.a, m0, at_most(kKeptRows, g.m - m0), k0, k_size},
-                        {&g.b, 0, 0, k0, k_size}, a_panels, b_panels, g.accumulate || k0 > 0);
+    for (int64_t k0 = 0; k0 < g.k; k0 += kBlockUnits * unit_size(M)) {
+      BlockProduct<M>(g, m0, k0, a_panels, b_panels).run(g.accumulate || k0 > 0);
     }
   }
 }
