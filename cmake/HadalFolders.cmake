@@ -2,6 +2,8 @@
 # and the tests that cross folders. Sources are found by name: x_test.cpp and x_bench.cpp beside
 # x.cpp, kernels/isa*.cpp apart (HadalKernels.cmake).
 
+set(HADAL_FUZZED core io text model)  # folders that read what comes from outside
+
 set(HADAL_LIBRARIES "")         # every hadal_<folder> there is, from the bottom up
 set(HADAL_TEST_EXECUTABLES "")  # in the order in which ./test runs them
 
@@ -81,6 +83,9 @@ foreach(line IN LISTS layers)
   if(sources)
     add_library(hadal_${folder} STATIC ${sources})
     target_compile_options(hadal_${folder} PRIVATE ${HADAL_WARNINGS})
+    if(HADAL_FUZZ AND folder IN_LIST HADAL_FUZZED)
+      target_compile_options(hadal_${folder} PRIVATE -fsanitize=fuzzer-no-link)
+    endif()
     set(scope PUBLIC)
   else()
     add_library(hadal_${folder} INTERFACE)

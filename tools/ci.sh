@@ -44,7 +44,7 @@ stage_tsan() {
   TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 tools/run_tests.py build/tsan "${suites[@]}"
 }
 
-stage_tidy() { check tools/tidy.py build/release --budget $tidy_seconds; }
+stage_tidy() { tools/tidy.py build/release --budget $tidy_seconds; }
 
 stage_fuzz() {
   local targets=() target name status=0 seeds scratch
@@ -52,7 +52,7 @@ stage_fuzz() {
     [ -e "$target" ] && targets+=("$(basename "$target" .cpp)")
   done
   [ ${#targets[@]} -gt 0 ] || { echo "no targets in tests/fuzz"; return 0; }
-  tools/build.sh fuzz $werror -- "${targets[@]}" || { failed; return 1; }
+  tools/build.sh asan -DHADAL_TESTS=ON $werror -- "${targets[@]}" || { failed; return 1; }
   for target in "${targets[@]}"; do
     name=${target#fuzz_}
     scratch=$(mktemp -d)  # what the fuzzer finds goes here, not into the repository
@@ -62,7 +62,7 @@ stage_fuzz() {
                    -print_final_stats=0 -verbosity=0 "-artifact_prefix=$scratch/")
     [ -e "tests/fuzz/$name.dict" ] && options+=("-dict=tests/fuzz/$name.dict")
     mkdir "$scratch/new"
-    if "build/fuzz/$target" "${options[@]}" "$scratch/new" "${seeds[@]}" >"$scratch/log" 2>&1; then
+    if "build/asan/$target" "${options[@]}" "$scratch/new" "${seeds[@]}" >"$scratch/log" 2>&1; then
       echo "ok   $target"
       passed
     else

@@ -146,7 +146,7 @@ inline float bf16_pair(float a, float b) {
 }
 inline Vec pack_bf16(Vec a, Vec b) {
   return each_lane([&](int i) {
-    const float* from = i < 8 ? a.v + 2 * i : b.v + 2 * i - 16;
+    const float* from = i < 8 ? a.v + 2 * i : b.v + (2 * i - 16);
     return bf16_pair(from[0], from[1]);
   });
 }
