@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "core/parallel.h"
 #include "tests/support/data.h"
+#include "tests/support/sanitizers.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -138,6 +139,12 @@ bool is_assigned(size_t block) {
   return first < 0x34000 || first == 0xe0000 || first == 0xf0000 || first == 0x10c000;
 }
 
+// Scripts with and without case, surrogates' neighbours, emoji, tags.
+bool is_varied(size_t block) {
+  const size_t first = block * kBlock;
+  return first == 0 || first == 0xc000 || first == 0x1c000 || first == 0xe0000;
+}
+
 // Every code point alone and inside text: Unicode tables differ between versions and libraries. The
 // small tokenizers, which go through PCRE2, leave out the empty planes.
 TEST(TokenizerVectors, OfEveryCodePoint) {
@@ -154,6 +161,7 @@ TEST(TokenizerVectors, OfEveryCodePoint) {
     std::vector<std::string> found(expected.size());
     parallel_tasks(int64_t(found.size()), [&](int64_t i) {
       if (!is_shared && !is_assigned(size_t(i))) return;
+      if (kSlowBuild && !is_varied(size_t(i))) return;
       found[i] = block_digest(tokenizer, char32_t(i) * kBlock);
     });
     for (size_t i = 0; i < found.size(); ++i) {
