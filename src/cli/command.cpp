@@ -21,6 +21,16 @@ CliOption& CliOption::one_of(std::initializer_list<const char*> values) {
   return *this;
 }
 
+CliOption& CliOption::real_range(double least, double most) {
+  option_->check(CLI::Range(least, most));
+  return *this;
+}
+
+CliOption& CliOption::excludes(const std::string& other) {
+  option_->excludes(other);
+  return *this;
+}
+
 CliOption& CliOption::range(int64_t least, int64_t most) {
   option_->check(CLI::Range(least, most));
   return *this;

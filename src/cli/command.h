@@ -25,6 +25,8 @@ class CliOption {
   CliOption& type_name(const std::string& name);
   CliOption& one_of(std::initializer_list<const char*> values);
   CliOption& range(int64_t least, int64_t most);
+  CliOption& real_range(double least, double most);
+  CliOption& excludes(const std::string& other);
   CliOption& repeatable();  // --name A --name B
   CliOption& delimiter(char c);
 

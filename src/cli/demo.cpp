@@ -5,7 +5,7 @@
 
 #include <iostream>
 
-#include "cli/app.h"
+#include "cli/command.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/train_report.h"
@@ -136,16 +136,18 @@ void add_demo(Cli& cli) {
       "Writes its own corpus; needs no data. The same seed and steps give the same numbers on the\n"
       "same machine.\n");
   auto o = std::make_shared<Options>();
-  command->add_option("--seed", o->demo.seed, "of corpus, weights and order (1)");
-  command->add_option("--steps", o->demo.steps, "training steps (default: the recipe's)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-  command->add_option("--minutes", o->demo.minutes, "as many steps as fit into M minutes")
-      ->type_name("M")
-      ->check(CLI::Range(0.1, 10000.0))
-      ->excludes("--steps");
-  command->add_option("--out", o->demo.out, "folder to write (hadal-demo)")->type_name("DIR");
-  command->add_option("--set", o->demo.sets, "another value for a key of recipes/demo.toml")
-      ->type_name("A.B=V");
+  add_option(command, "--seed", o->demo.seed, "of corpus, weights and order (1)");
+  add_option(command, "--steps", o->demo.steps, "training steps (default: the recipe's)")
+      .range(1, int64_t{1} << 30);
+  add_option(command, "--minutes", o->demo.minutes, "as many steps as fit into M minutes")
+      .type_name("M")
+      .real_range(0.1, 10000)
+      .excludes("--steps");
+  add_option(command, "--out", o->demo.out, "folder to write (hadal-demo)").type_name("DIR");
+  add_option(command, "--set", o->demo.sets,
+             "another value for a key of recipes/demo.toml; repeatable")
+      .type_name("KEY=VALUE")
+      .repeatable();
   add_threads(command);
   add_json(command, o->json);
   on_run(cli, command, [o] { return run(*o); });

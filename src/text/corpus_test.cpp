@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <sstream>
@@ -27,12 +28,15 @@ TEST(corpus, is_a_function_of_seed_and_number) {
 TEST(corpus, every_answer_stands_where_it_is_said_to_and_follows_from_the_story) {
   for (uint64_t i = 0; i < 2000; ++i) {
     const Story story = make_story(3, i);
-    ASSERT_GE(story.questions.size(), 8u);
+    ASSERT_GE(story.questions.size(), 5u);
     for (const Question& q : story.questions) {
       ASSERT_EQ(story.text.substr(q.answer_at, q.answer.size() + 2), " " + q.answer + ".");
       const std::string before = story.text.substr(0, q.answer_at);
-      EXPECT_NE(before.find(" " + q.answer + " "), std::string::npos)
-          << "the answer \"" << q.answer << "\" was never told in: " << story.text;
+      const auto words = words_of(before);
+      const bool told = std::any_of(words.begin(), words.end(), [&](const std::string& word) {
+        return word == q.answer || word == q.answer + ".";
+      });
+      EXPECT_TRUE(told) << "the answer \"" << q.answer << "\" was never told in: " << story.text;
     }
   }
 }
