@@ -42,8 +42,8 @@ double peak_bf16(int64_t steps) noexcept {
 
 #if !defined(HADAL_EMULATED) && defined(__AVX512VNNI__)
 double peak_int8(int64_t steps) noexcept {
-  const __m512i a = _mm512_set1_epi8(1);
-  __m512i chains[12];
+  __m512i a = _mm512_set1_epi8(1), chains[12];
+  asm("" : "+v"(a));
 #pragma GCC unroll 12
   for (int c = 0; c < 12; ++c) chains[c] = a;
   for (int64_t i = 0; i < steps; ++i) {
@@ -53,6 +53,8 @@ double peak_int8(int64_t steps) noexcept {
       asm("" : "+v"(chains[c]));
     }
   }
+#pragma GCC unroll 12
+  for (int c = 0; c < 12; ++c) asm volatile("" ::"v"(chains[c]));
   return 12 * 128.0 * static_cast<double>(steps);
 }
 #elif !defined(HADAL_EMULATED) && defined(__AVX512BW__)
@@ -64,12 +66,15 @@ double peak_int8(int64_t steps) noexcept {
   for (int64_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 6
     for (int c = 0; c < 6; ++c) {
+      asm("" : "+v"(a));
       __m512i pairs = _mm512_maddubs_epi16(a, a);
       asm("" : "+v"(pairs));
       chains[c] = _mm512_add_epi32(chains[c], _mm512_madd_epi16(pairs, one));
       asm("" : "+v"(chains[c]));
     }
   }
+#pragma GCC unroll 6
+  for (int c = 0; c < 6; ++c) asm volatile("" ::"v"(chains[c]));
   return 6 * 128.0 * static_cast<double>(steps);
 }
 #elif !defined(HADAL_EMULATED) && defined(__AVX2__)
@@ -81,12 +86,15 @@ double peak_int8(int64_t steps) noexcept {
   for (int64_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 6
     for (int c = 0; c < 6; ++c) {
+      asm("" : "+x"(a));
       __m256i pairs = _mm256_maddubs_epi16(a, a);
       asm("" : "+x"(pairs));
       chains[c] = _mm256_add_epi32(chains[c], _mm256_madd_epi16(pairs, one));
       asm("" : "+x"(chains[c]));
     }
   }
+#pragma GCC unroll 6
+  for (int c = 0; c < 6; ++c) asm volatile("" ::"x"(chains[c]));
   return 6 * 64.0 * static_cast<double>(steps);
 }
 #else
