@@ -205,6 +205,18 @@ void load_checkpoint(Trainer& trainer, const fs::path& checkpoint) {
   trainer.optimizer().set_updates(number("updates"));
 }
 
+void remove_unfinished_checkpoints(const fs::path& run) {
+  std::error_code error;
+  std::vector<fs::path> unfinished;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && name.find(".tmp-") != std::string::npos) {
+      unfinished.push_back(entry.path());
+    }
+  }
+  for (const fs::path& folder : unfinished) remove_folder(folder);
+}
+
 std::optional<fs::path> newest_checkpoint(const fs::path& run,
                                           std::vector<std::string>& passed_over) {
   for (const int64_t step : steps_of(run)) {

@@ -23,6 +23,9 @@ fs::path save_checkpoint(Trainer& trainer, const fs::path& run, const fs::path& 
 // not change (RecipeKey::may_change).
 void load_checkpoint(Trainer& trainer, const fs::path& checkpoint);
 
+// Folders of saves that were broken off.
+void remove_unfinished_checkpoints(const fs::path& run);
+
 // The newest step whose manifest matches its files' sizes; `passed_over` gets a line for each set
 // that was not taken. std::nullopt when there is none.
 std::optional<fs::path> newest_checkpoint(const fs::path& run,

@@ -1,6 +1,7 @@
 #include "train/run.h"
 
 #include <fstream>
+#include <sstream>
 
 #include "core/json.h"
 #include "model/pretrained.h"
@@ -53,7 +54,24 @@ void TrainRun::check_fresh() const {
 std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over) {
   const std::optional<fs::path> newest = newest_checkpoint(out_, passed_over);
   if (newest) load_checkpoint(*trainer_, *newest);
+  remove_unfinished_checkpoints(out_);
+  cut_log();
   return newest;
+}
+
+// Steps after the checkpoint will be done again; the last line may have been cut short.
+void TrainRun::cut_log() const {
+  const fs::path path = out_ / "log.jsonl";
+  if (!fs::exists(path)) return;
+  std::istringstream lines(read_file(path));
+  std::string kept;
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = Json::parse(line, nullptr, false);
+    if (entry.is_object() && entry.value("step", int64_t{0}) <= trainer_->state().step) {
+      kept += line + "\n";
+    }
+  }
+  write_file_atomically(path, kept);
 }
 
 void TrainRun::train(const std::function<bool(const Progress&)>& each) {

@@ -22,7 +22,8 @@ class TrainRun {
 
   // Error{kUsage} if OUT has a run already.
   void check_fresh() const;
-  // Goes on from the newest whole checkpoint of OUT, if there is one.
+  // Goes on from the newest whole checkpoint of OUT, if there is one. What an interrupted run left
+  // behind it is removed: unfinished checkpoints, and lines of the log.
   std::optional<fs::path> resume(std::vector<std::string>& passed_over);
   // To the end, or until `each` returns false.
   void train(const std::function<bool(const Progress&)>& each);
@@ -36,6 +37,8 @@ class TrainRun {
   const std::optional<Evaluation>& after() const { return after_; }
 
  private:
+  void cut_log() const;
+
   TrainRecipe recipe_;
   fs::path out_;
   std::unique_ptr<TokenSource> train_, valid_;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -134,9 +135,18 @@ TEST(Commands, TrainFromNothing) {
   EXPECT_LT(result["after"]["bits_per_byte"], result["before"]["bits_per_byte"]);
   EXPECT_EQ(hadal("train " + recipe + settings).code, 2);  // a run is there already
 
+  // As if it had been interrupted: from step 2 on, in the middle of a line and of a checkpoint.
+  fs::remove_all(fs::path(run) / "checkpoints" / "step-4");
+  fs::create_directories(fs::path(run) / "checkpoints" / "step-4.tmp-1");
+  std::ofstream(fs::path(run) / "log.jsonl", std::ios::app) << "{\"step\": 5, \"lo";
   const Outcome more = hadal("train " + recipe + settings + " --resume --set run.steps=6");
   ASSERT_EQ(more.code, 0) << more.err;
   EXPECT_EQ(Json::parse(more.out)["steps"], 6);
+  EXPECT_FALSE(fs::exists(fs::path(run) / "checkpoints" / "step-4.tmp-1"));
+  std::istringstream log(read_file(fs::path(run) / "log.jsonl"));
+  int64_t steps = 0;
+  for (std::string line; std::getline(log, line);) EXPECT_EQ(Json::parse(line)["step"], ++steps);
+  EXPECT_EQ(steps, 6);
 
   const std::string exported = (folder / "model").string();
   ASSERT_EQ(hadal("export " + run + " --step 6 --out " + exported).code, 0);
