@@ -32,7 +32,7 @@ struct DemoSample {
 };
 
 struct DemoResult {
-  int64_t steps = 0, parameters = 0, active_parameters = 0;
+  int64_t steps = 0, parameters = 0;
   double train_seconds = 0, train_tokens_per_s = 0;
   double bits_before = 0, bits_after = 0, bits_of_generator = 0;  // per byte of held-out text
   double max_vio_first = 0, max_vio_last = 0;
@@ -40,7 +40,8 @@ struct DemoResult {
   DemoAnswers one_hop, two_hops;
   std::vector<DemoSample> samples;
   int64_t kv_bytes = 0, kv_bytes_mha = 0;  // a token, BF16
-  std::string model;
+  std::string model;                       // its folder
+  std::string held_out;                    // stories nobody trained on
 };
 
 struct DemoEvents {

@@ -5,36 +5,20 @@
 #include <cmath>
 
 #include "cli/demo.h"
+#include "cli/demo_parts.h"
 #include "cli/demo_recipe.h"
-#include "core/files.h"
-#include "text/bpe_trainer.h"
-#include "text/corpus.h"
 #include "train/run.h"
 
 namespace hadal {
 namespace {
 
-constexpr int64_t kVocabulary = 1024;
-constexpr int64_t kTokenizerStories = 3000;
-constexpr int64_t kValidStories = 300;
-constexpr int64_t kOneHopQuestions = 1000, kTwoHopQuestions = 250;
-// Stories from here on are never trained on: validation, then questions, then prompts.
-constexpr uint64_t kHeldOut = uint64_t{1} << 40;
-constexpr uint64_t kQuestionStories = kHeldOut + 1'000'000;
-constexpr uint64_t kPromptStories = kHeldOut + 2'000'000;
+constexpr int64_t kHeldOutStories = 300;
 constexpr const char* kMarker = "demo.json";  // a folder with this in it may be written over
 
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-void write_stories(const Corpus& corpus, const fs::path& path) {
-  std::string lines;
-  for (const Story& story : corpus.stories)
-    lines += OrderedJson{{"text", story.text}}.dump() + "\n";
-  write_file_atomically(path, lines);
 }
 
 class Demo {
@@ -50,8 +34,8 @@ class Demo {
     train();
     TextGenerator stranger(result_.model);
     measure_cache(stranger.model());
-    ask(stranger);
-    write_samples(stranger);
+    ask_demo_questions(stranger, options_.seed, events_, result_);
+    result_.samples = write_demo_samples(stranger, options_.seed);
     write_file_atomically(out_ / kMarker, demo_json(result_).dump(1) + "\n");
     return result_;
   }
@@ -79,29 +63,17 @@ class Demo {
   }
 
   void write_tokenizer() {
-    const Corpus corpus = make_corpus(options_.seed, 0, kTokenizerStories);
-    BpeTrainOptions bpe;
-    bpe.vocab_size = kVocabulary;
-    BpeTrainer trainer(bpe);
-    for (const Story& story : corpus.stories) trainer.add(story.text);
-    const TokenizerJson files = trainer.train();
-    write_file_atomically(out_ / "tokenizer" / "tokenizer.json", files.tokenizer_json);
-    write_file_atomically(out_ / "tokenizer" / "tokenizer_config.json",
-                          files.tokenizer_config_json);
-    const Tokenizer tokenizer = Tokenizer::load(out_ / "tokenizer");
-    int64_t tokens = 0;
-    for (const Story& story : corpus.stories) {
-      tokens += static_cast<int64_t>(tokenizer.encode(story.text, {.special = false}).size()) + 2;
-    }
-    tokens_per_story_ = static_cast<double>(tokens) / kTokenizerStories;
-    events_.say(fmt::format("tokenizer: {} ids, {:.2f} bytes a token", tokenizer.vocab_size(),
-                            static_cast<double>(corpus.bytes) / static_cast<double>(tokens)));
+    const DemoTokenizer made = write_demo_tokenizer(options_.seed, out_ / "tokenizer");
+    tokens_per_story_ = made.tokens_per_story;
+    events_.say(
+        fmt::format("tokenizer: {} ids, {:.2f} bytes a token", made.ids, made.bytes_per_token));
   }
 
   void write_validation() {
-    const Corpus valid = make_corpus(options_.seed, kHeldOut, kValidStories);
-    write_stories(valid, out_ / "corpus" / "valid.jsonl");
-    result_.bits_of_generator = valid.bits_per_byte();
+    result_.held_out = (out_ / "corpus" / "valid.jsonl").string();
+    result_.bits_of_generator =
+        write_demo_stories(options_.seed, kValidStories, kHeldOutStories, result_.held_out)
+            .bits_per_byte();
   }
 
   // Enough stories that none is read twice.
@@ -110,8 +82,8 @@ class Demo {
     const auto tokens =
         static_cast<double>(r.run.steps * r.batch.sequences * r.data.sequence_length);
     const auto stories = static_cast<int64_t>(1.02 * tokens / tokens_per_story_) + 200;
-    const Corpus train = make_corpus(options_.seed, 0, stories);
-    write_stories(train, out_ / "corpus" / "train.jsonl");
+    const Corpus train =
+        write_demo_stories(options_.seed, 0, stories, out_ / "corpus" / "train.jsonl");
     events_.say(fmt::format("corpus: {} stories, {:.1f} MB, written from seed {}", stories,
                             static_cast<double>(train.bytes) / 1e6, options_.seed));
   }
@@ -161,48 +133,6 @@ class Demo {
     const int64_t layers = c.num_hidden_layers + c.num_nextn_predict_layers;
     result_.kv_bytes_mha = layers * c.num_attention_heads * (c.qk_head_dim() + c.v_head_dim) *
                            dtype_size(DType::kBF16);
-  }
-
-  // Questions about stories never seen, answered greedily by the exported model.
-  void ask(TextGenerator& model) {
-    const GenerateOptions greedy{.sampling = {.temperature = 0},
-                                 .max_tokens = 6,
-                                 .speculation = {Speculation::Mode::kOff, 0}};
-    const int64_t all = kOneHopQuestions + kTwoHopQuestions;
-    for (uint64_t s = 0; result_.one_hop.asked + result_.two_hops.asked < all; ++s) {
-      const Story story = make_story(options_.seed, kQuestionStories + s);
-      for (const Question& q : story.questions) {
-        DemoAnswers& answers = q.hops == 1 ? result_.one_hop : result_.two_hops;
-        if (answers.asked == (q.hops == 1 ? kOneHopQuestions : kTwoHopQuestions)) continue;
-        const GeneratedText out = model.generate(story.text.substr(0, q.answer_at), greedy, {"."},
-                                                 false, [](const std::string&) {});
-        ++answers.asked;
-        answers.right += out.text == " " + q.answer ? 1 : 0;
-        events_.asked(result_.one_hop.asked + result_.two_hops.asked, all);
-      }
-    }
-  }
-
-  // Stories broken off in the middle, for the model to go on; with and without speculation.
-  void write_samples(TextGenerator& model) {
-    for (uint64_t s = 0; s < 3; ++s) {
-      const Story story = make_story(options_.seed, kPromptStories + s);
-      DemoSample sample;
-      sample.prompt = story.text.substr(0, story.text.find('.', story.text.size() / 4) + 1);
-      GenerateOptions options{.sampling = {.temperature = 0},
-                              .max_tokens = 80,
-                              .speculation = {Speculation::Mode::kOff, 0}};
-      const auto ignore = [](const std::string&) {};
-      const GeneratedText plain = model.generate(sample.prompt, options, {}, false, ignore);
-      options.speculation = {Speculation::Mode::kFixed, 1};
-      const GeneratedText drafted = model.generate(sample.prompt, options, {}, false, ignore);
-      HADAL_CHECK(plain.ids == drafted.ids, kInternal,
-                  "speculation changed the text that follows: ", sample.prompt);
-      sample.text = plain.text;
-      sample.plain = plain.stats;
-      sample.speculative = drafted.stats;
-      result_.samples.push_back(std::move(sample));
-    }
   }
 
   DemoOptions options_;
