@@ -3,6 +3,7 @@
 #include "tests/reference/reference.h"
 
 #include "tests/conformance/variants.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/testing.h"
 
 namespace hadal {
@@ -122,6 +123,7 @@ std::string compare(const Param& p, reference::Model reference, const Batch& bat
   };
   if (norm == 0 && !p.expert) wrong += p.name + " has no gradient\n";
   check(quotient(direction, 1e-5 / std::sqrt(double(start.size()))), slope, "random direction");
+  if (kSlowBuild) return wrong;
   const auto check_entry = [&](size_t i) {
     reference::Vector unit(start.size());
     unit[i] = 1;
