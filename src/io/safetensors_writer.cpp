@@ -36,6 +36,7 @@ std::string make_header(const std::vector<TensorInfo>& tensors,
 // Larger numbers first, so that every tensor is aligned for its dtype.
 std::vector<TensorInfo> lay_out(const std::vector<TensorSpec>& tensors) {
   std::vector<TensorInfo> laid;
+  laid.reserve(tensors.size());
   for (const TensorSpec& t : tensors) laid.push_back({t, 0, 0});
   std::stable_sort(laid.begin(), laid.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return dtype_size(a.dtype) > dtype_size(b.dtype);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
@@ -17,18 +18,21 @@ constexpr int64_t kRowStep = 84, kColStep = 32;
 constexpr int64_t kBlocksPerThread = 4;
 constexpr double kSmallestBlock = 0.5e6;  // multiply-adds worth waking a thread for: some 10 us
 
-std::atomic<int64_t> held_bytes{0};
+std::atomic<int64_t>& held_bytes() {
+  static std::atomic<int64_t> bytes{0};
+  return bytes;
+}
 
 class PackingMemory {
  public:
   PackingMemory() = default;
   PackingMemory(const PackingMemory&) = delete;
   PackingMemory& operator=(const PackingMemory&) = delete;
-  ~PackingMemory() { held_bytes -= buffer_.bytes(); }
+  ~PackingMemory() { held_bytes() -= buffer_.bytes(); }
   std::byte* get(int64_t bytes) {
     if (bytes > buffer_.bytes()) {
       Buffer larger(bytes);
-      held_bytes += larger.bytes() - buffer_.bytes();
+      held_bytes() += larger.bytes() - buffer_.bytes();
       buffer_ = std::move(larger);
     }
     return buffer_.data();
@@ -37,7 +41,11 @@ class PackingMemory {
  private:
   Buffer buffer_;
 };
-thread_local PackingMemory packing_memory;
+
+PackingMemory& packing_memory() {
+  static thread_local PackingMemory memory;
+  return memory;
+}
 
 struct Block {
   const Product* product;
@@ -67,7 +75,7 @@ void run_block(const Kernels& kernel, const Block& b) {
   g.c += b.i0 * g.c_stride + b.j0;
   g.m = b.i1 - b.i0;
   g.n = b.j1 - b.j0;
-  kernel.gemm(g, packing_memory.get(kernel.gemm_workspace(g)));
+  kernel.gemm(g, packing_memory().get(kernel.gemm_workspace(g)));
   for (int64_t i = 0; b.product->bias != nullptr && i < g.m; ++i) {
     kernel.add_row(b.product->bias + b.j0, g.c + i * g.c_stride, g.n);
   }
@@ -115,7 +123,7 @@ void check_weight(const char* op, const char* name, WeightView w) {
 }
 
 int64_t packing_bytes() {
-  return held_bytes;
+  return held_bytes();
 }
 
 void run_products(std::span<const Product> products) {
@@ -130,7 +138,7 @@ void run_products(std::span<const Product> products) {
     if (p.gemm.m == 0 || p.gemm.n == 0) continue;
     const double shares = work(p.gemm) / share;
     const auto needed = static_cast<int64_t>(shares + 0.999);
-    const auto wanted = static_cast<int64_t>(shares * kBlocksPerThread + 0.5);
+    const auto wanted = int64_t{std::llround(shares * kBlocksPerThread)};
     const int64_t comfortable = (p.gemm.m / kComfortableRows) * (p.gemm.n / kComfortableCols);
     const int64_t parts = std::max(needed, std::min(wanted, comfortable));
     cut(p, threads == 1 ? 1 : std::max<int64_t>(parts, 1), blocks);

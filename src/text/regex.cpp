@@ -10,7 +10,7 @@ namespace hadal {
 namespace {
 
 // What one match may put aside to come back to: some 30 bytes a turn of a group's repetition.
-constexpr size_t kJitStackBytes = size_t{1} << 26;
+constexpr size_t kJitStackBytes = size_t{1} << 26, kJitStackStart = size_t{1} << 15;
 constexpr uint32_t kHeapLimitKib = 1 << 18;  // the same without JIT
 
 struct StepCount {
@@ -135,7 +135,7 @@ void ClassRegex::find_all(std::span<const uint8_t> subject, RegexScratch& scratc
                                   s.data.get(), s.context.get());
     if (found == PCRE2_ERROR_NOMATCH) return;
     if (found == PCRE2_ERROR_JIT_STACKLIMIT && !s.stack) {
-      s.stack.reset(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr));
+      s.stack.reset(pcre2_jit_stack_create(kJitStackStart, kJitStackBytes, nullptr));
       HADAL_CHECK(s.stack, kResource, "out of memory for matching");
       pcre2_jit_stack_assign(s.context.get(), nullptr, s.stack.get());
       continue;

@@ -13,6 +13,7 @@ namespace hadal {
 
 // What a tokenizer.json says, checked: every id names one token, every merge joins two tokens of
 // the vocabulary into a third, and everything that would change ids or texts is understood.
+// NOLINTNEXTLINE(bugprone-exception-escape): Json moves without throwing, if not visibly so.
 struct TokenizerFile {
   std::vector<std::string> texts;  // of every id, as the file spells it; empty for a hole
   std::vector<uint8_t> is_model;   // whether the id is of model.vocab

@@ -158,7 +158,7 @@ std::optional<CodePointClasses> CodePointClasses::make(std::span<const CodePoint
 
   std::map<std::vector<uint8_t>, uint16_t> known_blocks;
   for (size_t at = 0; at < flat.size(); at += 256) {
-    std::vector<uint8_t> block(flat.begin() + at, flat.begin() + at + 256);
+    std::vector<uint8_t> block(flat.data() + at, flat.data() + at + 256);
     const auto [entry, is_new] =
         known_blocks.emplace(std::move(block), static_cast<uint16_t>(known_blocks.size()));
     if (is_new) {

@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -131,7 +132,7 @@ TokenDocuments tokenize_files(const Tokenizer& tokenizer, std::span<const fs::pa
 TokenDocuments split_documents(TokenDocuments& documents, double share, uint64_t seed) {
   const int64_t count = documents.count();
   HADAL_CHECK(count >= 2, kUsage, "cannot hold out a share of ", count, " document(s)");
-  const auto wanted = static_cast<int64_t>(share * static_cast<double>(count) + 0.5);
+  const auto wanted = int64_t{std::llround(share * static_cast<double>(count))};
   const auto order = shuffled(count, Rng(seed, kSplitStream));
   std::vector<bool> held(static_cast<size_t>(count));
   for (int64_t i = 0; i < std::clamp<int64_t>(wanted, 1, count - 1); ++i) {

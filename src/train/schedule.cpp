@@ -32,7 +32,7 @@ double learning_rate(const Schedule& s, int64_t step) {
   if (s.kind == "cosine") return cosine(s, share_of(step, s.warmup_steps, s.steps));
   HADAL_CHECK(s.kind == "wsd", kUsage, "schedule is \"", s.kind,
               "\", expected constant, cosine or wsd");
-  const auto decay_steps = static_cast<int64_t>(s.decay_share * static_cast<double>(s.steps) + 0.5);
+  const auto decay_steps = int64_t{std::llround(s.decay_share * static_cast<double>(s.steps))};
   const int64_t begin = std::max(s.warmup_steps, s.steps - decay_steps);
   return step < begin ? s.lr : cosine(s, share_of(step, begin - 1, s.steps));
 }
