@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <string>
 
+// NOLINTNEXTLINE(readability-identifier-naming): the library's
 namespace CLI {
 class App;
 class Option;

@@ -52,7 +52,7 @@ void TrainRun::check_fresh() const {
 }
 
 std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over) {
-  const std::optional<fs::path> newest = newest_checkpoint(out_, passed_over);
+  std::optional<fs::path> newest = newest_checkpoint(out_, passed_over);
   if (newest) load_checkpoint(*trainer_, *newest);
   remove_unfinished_checkpoints(out_);
   cut_log();
