@@ -8,10 +8,10 @@
 #                                       plain C++, for machines that cannot run the real one
 # Their inline functions must not become the program's only copy, hence the check for weak symbols.
 
-# -O3 in a release, for families only. Emulated ones, loops over lanes unrolled a hundredfold, would
-# take minutes to compile that way; so would all of them under sanitizers, which keep their -O1.
+# -O3 in a release, for families only: emulated ones would take ten times as long to compile, and
+# all of them under sanitizers minutes.
 set(family_optimisation $<$<CONFIG:Release>:-O3>)
-set(emulated_optimisation $<$<CONFIG:Release>:-O2>)
+set(emulated_optimisation $<$<CONFIG:Release>:-Og>)
 
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/isa*.cpp)
 
