@@ -12,6 +12,7 @@
 #define HADAL_COMMANDS(X) \
   X(demo)                 \
   X(train)                \
+  X(bench_train)          \
   X(export)               \
   X(generate)             \
   X(inspect)              \

@@ -6,16 +6,18 @@
 namespace hadal {
 
 Linear::Linear(Params& params, const std::string& name, int64_t in, int64_t out, bool bias,
-               int64_t layer, ParamGroup group)
-    : weight_(params.add(name + ".weight", {out, in}, group, layer)) {
+               int64_t layer, ParamGroup group, StepPart part)
+    : weight_(params.add(name + ".weight", {out, in}, group, layer)), part_(part) {
   if (bias) bias_ = params.add(name + ".bias", {out}, ParamGroup::kBias, layer);
 }
 
 void Linear::forward(In2 x, Out2 y, Precision precision) const {
+  const TimedPart timed(part_);
   linear(x, weight_->weight(), bias_ == nullptr ? In1() : bias_->vec(), y, precision);
 }
 
 void Linear::backward(In2 dy, In2 x, Out2 dx, Precision precision) const {
+  const TimedPart timed(part_);
   linear_backward(dy, x, weight_->weight(), dx, weight_->grad(),
                   bias_ == nullptr ? Out1() : bias_->grad_vec(), precision);
 }

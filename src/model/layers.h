@@ -2,6 +2,7 @@
 #include <string>
 
 #include "core/arena.h"
+#include "core/step_clock.h"
 #include "model/config.h"
 #include "model/params.h"
 #include "model/pass.h"
@@ -13,7 +14,7 @@ class Linear {
  public:
   Linear() = default;
   Linear(Params& params, const std::string& name, int64_t in, int64_t out, bool bias, int64_t layer,
-         ParamGroup group = ParamGroup::kMatrix);
+         ParamGroup group = ParamGroup::kMatrix, StepPart part = StepPart::kProjections);
   int64_t in() const { return weight_->cols(); }
   int64_t out() const { return weight_->rows(); }
   const Param& weight() const { return *weight_; }
@@ -26,6 +27,7 @@ class Linear {
  private:
   Param* weight_ = nullptr;
   Param* bias_ = nullptr;
+  StepPart part_ = StepPart::kProjections;
 };
 
 // RMSNorm or LayerNorm over the last dimension, as config.hadal_norm says.

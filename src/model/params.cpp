@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/parallel.h"
+#include "core/step_clock.h"
 
 namespace hadal {
 namespace {
@@ -82,6 +83,7 @@ void Params::allocate_training() {
 }
 
 void Params::zero_gradients() {
+  const TimedPart timed(StepPart::kOptimizer);
   constexpr int64_t kPiece = int64_t{1} << 18;
   parallel_for(gradients_.bytes(), kPiece, [&](int64_t begin, int64_t end) {
     std::memset(gradients_.data() + begin, 0, static_cast<size_t>(end - begin));

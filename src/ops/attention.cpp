@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "core/parallel.h"
+#include "core/step_clock.h"
 #include "kernels/kernels.h"
 #include "ops/attention_tasks.h"
 
@@ -58,6 +59,16 @@ void check_spans(const char* op, std::span<const AttentionSpan> spans, int64_t q
   check_apart("key", [](const AttentionSpan& s) {
     return std::array<int64_t, 2>{s.k_begin, s.k_end};
   });
+}
+
+// Scores and weighted sums of what the causal mask leaves.
+double flops_of(std::span<const AttentionSpan> spans, const AttentionShape& shape) {
+  double pairs = 0;
+  for (const AttentionSpan& s : spans) {
+    const auto queries = static_cast<double>(s.q_end - s.q_begin);
+    pairs += queries * (static_cast<double>(s.k_end - s.k_begin) - (queries - 1) / 2);
+  }
+  return 2 * pairs * static_cast<double>(shape.heads * (shape.qk_dim + shape.v_dim));
 }
 
 // ---- what kernels see
@@ -136,6 +147,8 @@ void attention(In2 q, In2 k, In2 v, std::span<const AttentionSpan> spans,
   if (!lse.empty()) check_shape(kOp, "lse", lse, q.dim(0), shape.heads);
   check_spans(kOp, spans, q.dim(0), k.dim(0), false, scratch);
 
+  const TimedPart timed(StepPart::kAttention);
+  count_flops(flops_of(spans, shape));
   const Arena::Scope scope(scratch);
   const Kernels& kernel = kernels();
   const int64_t group = shape.heads / shape.kv_heads;
@@ -276,6 +289,8 @@ void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
   check_shape(kOp, "dv", dv, v.dim(0), v.dim(1));
   check_spans(kOp, spans, q.dim(0), k.dim(0), true, scratch);
 
+  const TimedPart timed(StepPart::kAttention);
+  count_flops(2 * flops_of(spans, shape));  // the scores, computed again, apart
   const Arena::Scope scope(scratch);
   const Kernels& kernel = kernels();
   const BackwardCall call{d_o, q, k, v, o, lse, shape, dq, dk, dv, bytes_of(k), bytes_of(v)};

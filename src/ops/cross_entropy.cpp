@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/step_clock.h"
 #include "kernels/kernels.h"
 #include "ops/rows.h"
 
@@ -85,6 +86,7 @@ double loss_of_row(const Kernels& k, float* logits, int64_t n, int32_t target, f
 CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight, Out2 dh, Out2 dw,
                                   Precision precision, Arena& scratch) {
   const char* op = "linear_cross_entropy";
+  const TimedPart timed(StepPart::kHead);
   check_head(op, h, w);
   check_length(op, "targets", targets, h.dim(0), "row of h");
   check_targets(targets, w.rows);

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/step_clock.h"
 #include "kernels/kernels.h"
 #include "ops/linear.h"
 #include "ops/matrix_product.h"
@@ -75,6 +76,7 @@ GemmOperand rows_of_x(In2 x, ExpertRows rows, int64_t e) {
 
 void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
                     Precision precision) {
+  const TimedPart timed(StepPart::kExperts);
   check_rows("grouped_linear", x, rows);
   const WeightView shape = check_experts("grouped_linear", w, rows);
   check_size("grouped_linear", "x", x, x.dim(0), shape.cols);
@@ -98,6 +100,7 @@ void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 
 void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 dx,
                              std::span<const Out2> dw, Precision precision) {
   const char* op = "grouped_linear_backward";
+  const TimedPart timed(StepPart::kExperts);
   check_rows(op, x, rows);
   const WeightView shape = check_experts(op, w, rows);
   check_size(op, "dy", dy, all_slots(rows), shape.rows);

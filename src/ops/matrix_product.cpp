@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/step_clock.h"
 
 namespace hadal {
 namespace {
@@ -129,7 +130,10 @@ int64_t packing_bytes() {
 void run_products(std::span<const Product> products) {
   const int64_t threads = num_threads();
   double total = 0;
-  for (const Product& p : products) total += work(p.gemm);
+  for (const Product& p : products) {
+    total += work(p.gemm);
+    count_flops(2 * work(p.gemm));
+  }
   const double share = std::max(total / static_cast<double>(threads), kSmallestBlock);
 
   static thread_local std::vector<Block> blocks;  // kept, so that a step allocates nothing

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
+#include "core/step_clock.h"
 
 namespace hadal {
 namespace {
@@ -81,6 +82,7 @@ bool decays(ParamGroup group) {
 }
 
 double gradient_norm(const Params& params) {
+  const TimedPart timed(StepPart::kOptimizer);
   const auto& list = params.all();
   const auto pieces =
       pieces_of(list, [](const Param& p) { return p.gradient == nullptr ? 0 : p.size(); });
@@ -109,6 +111,7 @@ AdamW::AdamW(Params& params, const AdamWOptions& options) : options_(options) {
 }
 
 void AdamW::step(double lr, double norm) {
+  const TimedPart timed(StepPart::kOptimizer);
   ++updates_;
   const auto t = static_cast<double>(updates_);
   const bool clips = options_.clip > 0 && norm > options_.clip;

@@ -10,9 +10,12 @@ class Swiglu final : public Ffn {
  public:
   Swiglu(const ModelConfig& config, Params& params, const std::string& prefix, int64_t layer,
          int64_t width)
-      : gate_(params, prefix + ".gate_proj", config.hidden_size, width, config.mlp_bias, layer),
-        up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer),
-        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer) {}
+      : gate_(params, prefix + ".gate_proj", config.hidden_size, width, config.mlp_bias, layer,
+              ParamGroup::kMatrix, StepPart::kExperts),
+        up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer,
+            ParamGroup::kMatrix, StepPart::kExperts),
+        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer,
+              ParamGroup::kMatrix, StepPart::kExperts) {}
 
   struct SwigluSaved final : Saved {
     In2 x;
@@ -66,8 +69,10 @@ class Gelu final : public Ffn {
  public:
   Gelu(const ModelConfig& config, Params& params, const std::string& prefix, int64_t layer,
        int64_t width)
-      : up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer),
-        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer) {}
+      : up_(params, prefix + ".up_proj", config.hidden_size, width, config.mlp_bias, layer,
+            ParamGroup::kMatrix, StepPart::kExperts),
+        down_(params, prefix + ".down_proj", width, config.hidden_size, config.mlp_bias, layer,
+              ParamGroup::kMatrix, StepPart::kExperts) {}
 
   struct GeluSaved final : Saved {
     In2 x;

@@ -33,7 +33,7 @@ class Moe final : public Ffn {
         width_(config.moe_intermediate_size),
         shape_(config.router_shape()),
         router_(params, prefix + ".gate", config.hidden_size, config.n_routed_experts, false, layer,
-                ParamGroup::kRouter) {
+                ParamGroup::kRouter, StepPart::kExperts) {
     if (config.topk_method == "noaux_tc") {
       bias_ = params.add(prefix + ".gate.e_score_correction_bias", {config.n_routed_experts},
                          ParamGroup::kRouterBias, layer);
