@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -58,7 +57,6 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
   recipe.run.steps = options.warmup + options.steps;
   const ModelConfig config = recipe_model(recipe, tokenizer_of(recipe));
   TrainBench bench;
-  bench.before = measure_roofs(options.roofs);
 
   Transformer model(config);
   prepare_training(model.params(), recipe);
@@ -90,14 +88,6 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
   }
   bench.flops_per_token = flops / static_cast<double>(bench.tokens_a_step * options.steps);
   count_memory(trainer, bench);
-
-  bench.after = measure_roofs(options.roofs);
-  const auto roof = [&](const Roofs& r) {
-    return (recipe.run.precision == "fp32" ? r.fp32_gflops : r.bf16_gflops).all_threads;
-  };
-  const double a = roof(bench.before), b = roof(bench.after);
-  bench.roof_gflops = std::max(a, b);
-  bench.unstable = std::abs(a - b) > 0.1 * bench.roof_gflops;
   return bench;
 }
 

@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "core/step_clock.h"
-#include "kernels/selftest.h"
 #include "train/recipe.h"
 
 namespace hadal {
@@ -12,7 +11,6 @@ namespace hadal {
 struct TrainBenchOptions {
   int64_t steps = 8;   // timed
   int64_t warmup = 1;  // before them, not timed
-  RoofOptions roofs{};
 };
 struct TrainBench {
   int64_t parameters = 0, tokens_a_step = 0, threads = 0;
@@ -25,13 +23,7 @@ struct TrainBench {
   double flops_per_token = 0;  // of the model: forward and backward, nothing counted twice
   // Bytes at the worst moment.
   int64_t weights = 0, gradients = 0, moments = 0, activations = 0, packing = 0, peak_rss = 0;
-  Roofs before, after;
-
-  // The better of both measurements of the arithmetic that is used, and whether these differ by
-  // more than a tenth: shares mean little then.
-  double roof_gflops = 0;
-  bool unstable = false;
-  double share_of_peak() const { return tokens_per_s * flops_per_token / 1e9 / roof_gflops; }
+  double gflops() const { return tokens_per_s * flops_per_token / 1e9; }
 };
 // The model's vocabulary is that of the recipe's tokenizer, or model.vocab_size without one.
 TrainBench bench_train(const TrainRecipe& recipe, const TrainBenchOptions& options);
