@@ -27,6 +27,81 @@ void Linear::step(In2 x, Out2 y, const StepPass& pass) const {
   linear_decode(x, weight_->weight(), bias_ == nullptr ? In1() : bias_->vec(), y);
 }
 
+namespace {
+
+int64_t rows_of_all(std::span<const Param* const> params) {
+  int64_t rows = 0;
+  for (const Param* p : params) rows += p->rows();
+  return rows;
+}
+
+// Whether each begins where the one before ends; `address` gives where.
+template <class Address>
+bool adjacent(std::span<const Param* const> params, int64_t bytes_of_number, Address address) {
+  for (size_t i = 0; i < params.size(); ++i) {
+    const Param& p = *params[i];
+    if (address(p) == nullptr || p.cols() != params[0]->cols()) return false;
+    if (p.dtype != params[0]->dtype) return false;
+    if (i == 0) continue;
+    const Param& before = *params[i - 1];
+    if (address(p) != address(before) + before.size() * bytes_of_number) return false;
+  }
+  return true;
+}
+
+std::vector<const Param*> weights_without_bias(std::span<const Linear* const> linears) {
+  std::vector<const Param*> weights;
+  for (const Linear* linear : linears) {
+    if (linear->has_bias()) return {};
+    weights.push_back(&linear->weight());
+  }
+  return weights;
+}
+
+}  // namespace
+
+WeightView joined_weight(std::span<const Param* const> params) {
+  const auto address = [](const Param& p) { return static_cast<const char*>(p.value); };
+  if (params.empty() || !adjacent(params, dtype_size(params[0]->dtype), address)) return {};
+  const Param& first = *params[0];
+  return {first.dtype, first.value, rows_of_all(params), first.cols()};
+}
+
+Out2 joined_gradient(std::span<const Param* const> params) {
+  const auto address = [](const Param& p) { return reinterpret_cast<const char*>(p.gradient); };
+  if (params.empty() || !adjacent(params, sizeof(float), address)) return {};
+  return {params[0]->gradient, {rows_of_all(params), params[0]->cols()}};
+}
+
+void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision) {
+  const WeightView all = joined_weight(weights_without_bias(linears));
+  if (all.data != nullptr) {
+    const TimedPart timed(linears[0]->part());
+    return linear(x, all, {}, y, precision);
+  }
+  int64_t column = 0;
+  for (const Linear* linear : linears) {
+    linear->forward(x, y.cols(column, column + linear->out()), precision);
+    column += linear->out();
+  }
+}
+
+void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
+                  Precision precision) {
+  const std::vector<const Param*> params = weights_without_bias(linears);
+  const WeightView all = joined_weight(params);
+  const Out2 gradient = joined_gradient(params);
+  if (all.data != nullptr && !gradient.empty()) {
+    const TimedPart timed(linears[0]->part());
+    return linear_backward(dy, x, all, dx, gradient, {}, precision);
+  }
+  int64_t column = 0;
+  for (const Linear* linear : linears) {
+    linear->backward(dy.cols(column, column + linear->out()), x, dx, precision);
+    column += linear->out();
+  }
+}
+
 Norm::Norm(Params& params, const std::string& name, int64_t dim, double eps, Kind kind,
            int64_t layer)
     : kind_(kind),

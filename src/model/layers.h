@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include <string>
 
 #include "core/arena.h"
@@ -19,6 +20,9 @@ class Linear {
   int64_t out() const { return weight_->rows(); }
   const Param& weight() const { return *weight_; }
 
+  bool has_bias() const { return bias_ != nullptr; }
+  StepPart part() const { return part_; }
+
   void forward(In2 x, Out2 y, Precision precision) const;
   // Adds to dx (unless {}) and to the parameters' gradients.
   void backward(In2 dy, In2 x, Out2 dx, Precision precision) const;
@@ -29,6 +33,16 @@ class Linear {
   Param* bias_ = nullptr;
   StepPart part_ = StepPart::kProjections;
 };
+
+// Linears that read the same x: y and dy hold what each gives, one after the other. Where their
+// matrices also lie one after the other, as in training, they are one product: x is packed once.
+void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision);
+void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
+                  Precision precision);
+
+// The same for matrices alone: what they are as one, or a view of nothing where they lie apart.
+WeightView joined_weight(std::span<const Param* const> params);
+Out2 joined_gradient(std::span<const Param* const> params);
 
 // RMSNorm or LayerNorm over the last dimension, as config.hadal_norm says.
 class Norm {

@@ -61,15 +61,13 @@ WeightView check_experts(const char* op, std::span<const WeightView> w, ExpertRo
   return w[0];
 }
 
-GemmOperand by_slot(In2 m, ExpertRows rows, int64_t e) {
-  return {.data = m.row(begin_of(rows, e)), .stride = m.row_stride()};
-}
-GemmOperand rows_of_x(In2 x, ExpertRows rows, int64_t e) {
-  if (rows.tokens.empty()) return by_slot(x, rows, e);
+GemmOperand listed_rows(In2 x, ExpertRows rows, int64_t e) {
+  const int64_t first = begin_of(rows, e);
+  if (rows.tokens.empty()) return {.data = x.row(first), .stride = x.row_stride()};
   return {.data = x.data(),
           .stride = x.row_stride(),
           .bf16 = false,
-          .rows = rows.tokens.data() + begin_of(rows, e)};
+          .rows = rows.tokens.data() + first};
 }
 
 }  // namespace
@@ -88,7 +86,7 @@ void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 
     if (slots_of(rows, e) == 0) continue;
     Gemm& g = products.emplace_back().gemm;
     g = {.op = GemmOp::kNT, .m = slots_of(rows, e), .n = shape.rows, .k = shape.cols};
-    g.a = rows_of_x(x, rows, e);
+    g.a = listed_rows(x, rows, e);
     g.b = operand(w[static_cast<size_t>(e)]);
     g.c = y.row(begin_of(rows, e));
     g.c_stride = y.row_stride();
@@ -97,18 +95,25 @@ void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 
   run_products(products);
 }
 
-void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 dx,
-                             std::span<const Out2> dw, Precision precision) {
+void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_rows,
+                             std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
+                             Precision precision) {
   const char* op = "grouped_linear_backward";
   const TimedPart timed(StepPart::kExperts);
-  check_rows(op, x, rows);
-  const WeightView shape = check_experts(op, w, rows);
-  check_size(op, "dy", dy, all_slots(rows), shape.rows);
-  check_size(op, "x", x, x.dim(0), shape.cols);
-  if (!dx.empty()) check_size(op, "dx", dx, all_slots(rows), shape.cols);
+  check_rows(op, dy, dy_rows);
+  const WeightView shape = check_experts(op, w, dy_rows);
+  check_size(op, "dy", dy, dy.dim(0), shape.rows);
+  if (!dx.empty()) check_size(op, "dx", dx, all_slots(dy_rows), shape.cols);
   HADAL_CHECK(dw.empty() || dw.size() == w.size(), kShape, op, ": dw has ", dw.size(),
               " matrices for ", w.size(), " experts");
   for (const Out2& one : dw) check_size(op, "a matrix of dw", one, shape.rows, shape.cols);
+  if (!dw.empty()) {
+    check_rows(op, x, x_rows);
+    check_size(op, "x", x, x.dim(0), shape.cols);
+    HADAL_CHECK(std::equal(dy_rows.offsets.begin(), dy_rows.offsets.end(), x_rows.offsets.begin(),
+                           x_rows.offsets.end()),
+                kShape, op, ": dy and x have other offsets");
+  }
 
   static thread_local std::vector<Product> products;
   products.clear();
@@ -121,17 +126,16 @@ void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const Wei
     g.accumulate = true;
     g.bf16_arithmetic = precision == Precision::kBf16;
   };
-  for (int64_t e = 0; e < expert_count(rows); ++e) {
-    const int64_t slots = slots_of(rows, e);
+  for (int64_t e = 0; e < expert_count(dy_rows); ++e) {
+    const int64_t slots = slots_of(dy_rows, e), first = begin_of(dy_rows, e);
     const auto i = static_cast<size_t>(e);
     if (slots == 0) continue;
-    const GemmOperand d = by_slot(dy, rows, e);
+    const GemmOperand d = listed_rows(dy, dy_rows, e);
     if (!dx.empty()) {
-      add(GemmOp::kNN, slots, shape.rows, d, operand(w[i]), dx.row(begin_of(rows, e)),
-          dx.row_stride());
+      add(GemmOp::kNN, slots, shape.rows, d, operand(w[i]), dx.row(first), dx.row_stride());
     }
     if (!dw.empty()) {
-      add(GemmOp::kTN, shape.rows, slots, d, rows_of_x(x, rows, e), dw[i].data(),
+      add(GemmOp::kTN, shape.rows, slots, d, listed_rows(x, x_rows, e), dw[i].data(),
           dw[i].row_stride());
     }
   }

@@ -26,6 +26,7 @@ struct Experts {
   }
   int64_t slots() const { return offsets.back(); }
   ExpertRows rows() const { return {{tokens.data(), {slots()}}, offsets}; }
+  ExpertRows by_slot() const { return {{}, offsets}; }
   int64_t expert_of(int64_t s) const {
     int64_t e = 0;
     while (offsets[size_t(e) + 1] <= s) ++e;
@@ -122,22 +123,49 @@ TEST(GroupedLinearTest, BackwardAddsTheGradient) {
       dw.push_back(filled(m.kOut, m.kIn, -2));
       dw_views.push_back(dw.back());
     }
-    grouped_linear_backward(m.dy, m.x, m.rows(), m.views, dx, dw_views, Precision::kFp32);
+    grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, dx, dw_views,
+                            Precision::kFp32);
     EXPECT_TRUE(gradient_added(3, dx, gathered, loss));
     for (size_t e = 0; e < m.w.size(); ++e) {
       EXPECT_TRUE(gradient_added(-2, dw[e], w[e], loss, 1e-4, 200)) << "expert " << e;
     }
     // Each alone, the other skipped.
     Matrix dx_alone = filled(m.slots(), m.kIn, 3);
-    grouped_linear_backward(m.dy, m.x, m.rows(), m.views, dx_alone, {}, Precision::kFp32);
+    grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, dx_alone, {},
+                            Precision::kFp32);
     EXPECT_TRUE(same_bits(dx, dx_alone));
     std::vector<Matrix> dw_alone;
     for (size_t e = 0; e < m.w.size(); ++e) {
       dw_alone.push_back(filled(m.kOut, m.kIn, -2));
       dw_views[e] = dw_alone.back();
     }
-    grouped_linear_backward(m.dy, m.x, m.rows(), m.views, {}, dw_views, Precision::kFp32);
+    grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, {}, dw_views,
+                            Precision::kFp32);
     for (size_t e = 0; e < m.w.size(); ++e) EXPECT_TRUE(same_bits(dw[e], dw_alone[e]));
+  });
+}
+
+TEST(GroupedLinearTest, BackwardTakesListedRowsOfDy) {
+  for_each_family([] {
+    const Experts m;
+    const Matrix dy = random_matrix(m.kTokens, m.kOut, 3), x = random_matrix(m.slots(), m.kIn, 4);
+    Matrix gathered({m.slots(), m.kOut});
+    for (int64_t s = 0; s < m.slots(); ++s) {
+      std::copy_n(dy.row(m.tokens[size_t(s)]), m.kOut, gathered.row(s));
+    }
+    const auto run = [&](In2 d, ExpertRows rows) {
+      std::vector<Matrix> out;
+      out.push_back(filled(m.slots(), m.kIn, 1));
+      std::vector<Out2> dw;
+      for (size_t e = 0; e < m.w.size(); ++e) {
+        out.push_back(filled(m.kOut, m.kIn, 1));
+        dw.push_back(out.back());
+      }
+      grouped_linear_backward(d, rows, x, m.by_slot(), m.views, out[0], dw, Precision::kBf16);
+      return out;
+    };
+    const auto listed = run(dy, m.rows()), by_slot = run(gathered, m.by_slot());
+    for (size_t i = 0; i < listed.size(); ++i) EXPECT_TRUE(same_bits(listed[i], by_slot[i])) << i;
   });
 }
 
@@ -158,7 +186,8 @@ TEST(GroupedLinearTest, SameBitsForAnyNumberOfThreads) {
         got.push_back(filled(m.kOut, m.kIn, 1));
         dw.push_back(got.back());
       }
-      grouped_linear_backward(m.dy, m.x, m.rows(), m.views, got[2], dw, Precision::kFp32);
+      grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, got[2], dw,
+                              Precision::kFp32);
       if (threads == 1) first = std::move(got);
       for (size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(same_bits(got[i], first[i])) << i;
     }
@@ -170,7 +199,8 @@ TEST(GroupedLinearTest, NoRowsAtAll) {
   Matrix y({0, m.kOut});
   grouped_linear(m.x, m.rows(), m.views, y, Precision::kFp32);
   grouped_linear_decode(m.x, m.rows(), m.views, y);
-  grouped_linear_backward(y, m.x, m.rows(), m.views, Matrix({0, m.kIn}), {}, Precision::kFp32);
+  grouped_linear_backward(y, m.by_slot(), m.x, m.rows(), m.views, Matrix({0, m.kIn}), {},
+                          Precision::kFp32);
 }
 
 TEST(GroupedLinearTest, NamesTheWrongShape) {
@@ -203,8 +233,14 @@ TEST(GroupedLinearTest, NamesTheWrongShape) {
   EXPECT_ERROR(run(), kShape, "w[1] is [21, 34], expected the shape of w[0], [21, 33]");
   m.views[1] = m.w[1].view();
   std::vector<Out2> dw{m.w[0]};
-  EXPECT_ERROR(grouped_linear_backward(y, m.x, m.rows(), m.views, {}, dw, Precision::kFp32), kShape,
-               "dw has 1 matrices for 2 experts");
+  EXPECT_ERROR(
+      grouped_linear_backward(y, m.by_slot(), m.x, m.rows(), m.views, {}, dw, Precision::kFp32),
+      kShape, "dw has 1 matrices for 2 experts");
+  const std::vector<int64_t> others{0, 1, 3};
+  dw = {m.w[0], m.w[1]};
+  EXPECT_ERROR(
+      grouped_linear_backward(y, {{}, others}, m.x, m.rows(), m.views, {}, dw, Precision::kFp32),
+      kShape, "other offsets");
   EXPECT_TRUE(same_bits(y, filled(3, m.kOut, 7)));  // nothing was written
 }
 

@@ -41,9 +41,11 @@ struct ExpertRows {
 // y[s] = W_e x[tokens[s]] for the expert e of slot s. x [T, K]; w: E matrices [N, K]; y [S, N].
 void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
                     Precision precision);
-// dx [S, K] is by slot (adds; {} to skip); dw: E matrices [N, K] (adds; empty span to skip).
-void grouped_linear_backward(In2 dy, In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 dx,
-                             std::span<const Out2> dw, Precision precision);
+// dy by dy_rows, x by x_rows, of the same offsets. dx [S, K] is by slot (adds; {} to skip); dw: E
+// matrices [N, K] (adds; empty span to skip, x may be {} then).
+void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_rows,
+                             std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
+                             Precision precision);
 // Matrix-vector form for generated tokens: reads each chosen expert once.
 void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y);
 

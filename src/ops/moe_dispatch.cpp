@@ -75,22 +75,21 @@ void moe_combine(In2 expert_out, Ids slot_of, In2 gates, Out2 y) {
   });
 }
 
-void moe_combine_backward(In2 dy, In2 expert_out, Ids slot_of, In2 gates, Out2 d_expert_out,
-                          Out2 dgates) {
-  const int64_t top_k = gates.dim(1);
-  check_slots("moe_combine_backward", slot_of, dy.dim(0), top_k, expert_out.dim(0));
-  check_matrix("moe_combine_backward", "gates", gates, dy.dim(0), top_k);
-  check_same_shape("moe_combine_backward", "dgates", dgates, "gates", gates);
-  check_columns("moe_combine_backward", "expert_out", expert_out, dy.dim(1));
-  check_same_shape("moe_combine_backward", "d_expert_out", d_expert_out, "expert_out", expert_out);
+void moe_gates_backward(Out2 u, Out2 h, Ids slot_of, In2 gates, Out2 dgates) {
+  constexpr const char* kOp = "moe_gates_backward";
+  const int64_t tokens = gates.dim(0), top_k = gates.dim(1), width = u.dim(1);
+  check_slots(kOp, slot_of, tokens, top_k, u.dim(0));
+  check_same_shape(kOp, "h", h, "u", u);
+  check_same_shape(kOp, "dgates", dgates, "gates", gates);
   const Kernels& k = kernels();
   // A slot belongs to one choice of one token, so no two tokens write the same row.
-  parallel_for(dy.dim(0), task_grain(top_k * dy.dim(1)), [&](int64_t begin, int64_t end) {
+  parallel_for(tokens, task_grain(top_k * width), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       for (int64_t j = 0; j < top_k; ++j) {
         const int32_t slot = slot_of.data()[t * top_k + j];
-        k.add_scaled_row(gates.row(t)[j], dy.row(t), d_expert_out.row(slot), dy.dim(1));
-        dgates.row(t)[j] += k.dot(dy.row(t), expert_out.row(slot), dy.dim(1));
+        dgates.row(t)[j] += k.dot(u.row(slot), h.row(slot), width);
+        k.scale_row(gates.row(t)[j], u.row(slot), width);
+        k.scale_row(gates.row(t)[j], h.row(slot), width);
       }
     }
   });

@@ -108,7 +108,7 @@ struct Moe {
   explicit Moe(int64_t top_k) : K(top_k) {}
 };
 
-TEST(MoeCombine, AddsTheGatedSumAndItsGradient) {
+TEST(MoeCombine, AddsTheGatedSum) {
   for_each_family([] {
     for (int64_t top_k : {1, 3}) {
       const Moe m(top_k);
@@ -128,15 +128,42 @@ TEST(MoeCombine, AddsTheGatedSumAndItsGradient) {
       };
       EXPECT_TRUE(close(y.view().cols(1, m.D + 1), combined(), 1e-6));
       for (int64_t t = 0; t < m.T; ++t) EXPECT_EQ(y.row(t)[0] + y.row(t)[m.D + 1], 1);
+    }
+  });
+}
 
-      const Matrix d_out = filled(m.T * m.K, m.D, 1), dgates = filled(m.T, m.K, -2);
-      moe_combine_backward(m.w, m.expert_out, m.d.slot_of, m.gates, d_out, dgates);
+// y[t] = sum_j g[t,j] W h[slot], with one W for all: u = W^T dy.
+TEST(MoeGates, BackwardGivesTheGradientOfGatesAndOfWhatTheyWeigh) {
+  for_each_family([] {
+    for (int64_t top_k : {1, 3}) {
+      const Moe m(top_k);
+      const int64_t slots = m.T * m.K;
+      std::vector<double> ph = to_double(m.expert_out), pg = to_double(m.gates);
+      const Matrix u_of_token = random_matrix(m.T, m.D, 7);
       const auto loss = [&] {
-        const std::vector<double> sum = combined(), pw = to_double(m.w);
-        return std::inner_product(sum.begin(), sum.end(), pw.begin(), 0.0);
+        double sum = 0;
+        for (int64_t i = 0; i < slots; ++i) {
+          const int64_t slot = m.d.slot_of.data()[i];
+          for (int64_t c = 0; c < m.D; ++c) {
+            sum += pg[size_t(i)] * double(u_of_token.row(i / m.K)[c]) * ph[size_t(slot * m.D + c)];
+          }
+        }
+        return sum;
       };
-      EXPECT_TRUE(gradient_added(1, d_out, po, loss, 1e-5, 200));
+      Matrix u({slots, m.D}), h({slots, m.D}), dgates = filled(m.T, m.K, -2);
+      std::vector<double> gated(ph.size());
+      for (int64_t i = 0; i < slots; ++i) {
+        const int64_t slot = m.d.slot_of.data()[i];
+        std::copy_n(u_of_token.row(i / m.K), m.D, u.row(slot));
+        std::copy_n(m.expert_out.row(slot), m.D, h.row(slot));
+        for (int64_t c = 0; c < m.D; ++c) {
+          gated[size_t(slot * m.D + c)] = pg[size_t(i)] * ph[size_t(slot * m.D + c)];
+        }
+      }
+      moe_gates_backward(u, h, m.d.slot_of, m.gates, dgates);
       EXPECT_TRUE(gradient_added(-2, dgates, pg, loss, 1e-5));
+      EXPECT_TRUE(gradient_added(0, u, ph, loss, 1e-5, 200));
+      EXPECT_TRUE(close(h, gated, 1e-6));
     }
   });
 }
@@ -164,15 +191,15 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
   const int64_t T = 300, K = 4, E = 10, D = 150;
   const Dispatch d(random_choices(T, K, E), E);
   const Matrix out = random_matrix(T * K, D, 1), gates = random_matrix(T, K, 2);
-  const Matrix dy = random_matrix(T, D, 3);
   for_each_family([&] {
     const auto run = [&](int64_t threads) {
       ScopedThreads scope(threads);
-      Matrix y({T, D}), d_out({T * K, D}), dgates({T, K}), dx({T, D});
+      Matrix y({T, D}), u = random_matrix(T * K, D, 4), h = random_matrix(T * K, D, 5);
+      Matrix dgates({T, K}), dx({T, D});
       moe_combine(out, d.slot_of, gates, y);
-      moe_combine_backward(dy, out, d.slot_of, gates, d_out, dgates);
+      moe_gates_backward(u, h, d.slot_of, gates, dgates);
       moe_gather_backward(out, d.slot_of, K, dx);
-      return std::array{std::move(y), std::move(d_out), std::move(dgates), std::move(dx)};
+      return std::array{std::move(y), std::move(u), std::move(h), std::move(dgates), std::move(dx)};
     };
     const auto one = run(1);
     for (int64_t threads : {2, 3}) {
@@ -185,7 +212,7 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
 TEST(MoeDispatch, TakesNoTokens) {
   const Matrix none({0, 4}), gates({0, 2});
   moe_combine(none, {}, gates, none);
-  moe_combine_backward(none, none, {}, gates, none, gates);
+  moe_gates_backward(none, none, {}, gates, gates);
   moe_gather_backward(none, {}, 2, none);
 }
 
@@ -200,11 +227,9 @@ TEST(MoeDispatch, RefusesWrongShapesBeforeWriting) {
   EXPECT_ERROR(moe_combine(narrow_out, good, gates, y), kShape, "expert_out is [4, 2]");
   EXPECT_ERROR(moe_combine(out, good, Matrix({1, 2}), y), kShape, "gates is [1, 2]");
   EXPECT_ERROR(moe_combine(out, {}, Matrix({2, 0}), y), kShape, "top_k is 0");
-  EXPECT_ERROR(moe_combine_backward(y, out, bad, gates, out, gates), kShape, "slot 4");
-  EXPECT_ERROR(moe_combine_backward(y, narrow_out, good, gates, out, gates), kShape, "expert_out");
-  EXPECT_ERROR(moe_combine_backward(y, out, good, gates, narrow_out, gates), kShape,
-               "d_expert_out");
-  EXPECT_ERROR(moe_combine_backward(y, out, good, gates, out, three), kShape, "dgates is [2, 3]");
+  EXPECT_ERROR(moe_gates_backward(out, out, bad, gates, gates), kShape, "slot 4");
+  EXPECT_ERROR(moe_gates_backward(out, narrow_out, good, gates, gates), kShape, "h is [4, 2]");
+  EXPECT_ERROR(moe_gates_backward(out, out, good, gates, three), kShape, "dgates is [2, 3]");
   EXPECT_ERROR(moe_gather_backward(out, bad, 2, y), kShape, "slot 4 of token 1");
   EXPECT_ERROR(moe_gather_backward(out, good, 3, y), kShape, "expected 2 tokens x 3");
   EXPECT_ERROR(moe_gather_backward(out, good, 0, y), kShape, "top_k is 0");

@@ -1,5 +1,6 @@
 // Multi-head latent attention (V3 report, sec. 2.1.1). Only [c_KV | k_R] is remembered of a token.
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "core/parallel.h"
@@ -64,19 +65,20 @@ class Mla final : public Attention {
     const int64_t rows = x.dim(0);
     Arena& keep = pass.saved;
     saved->x = x;
-    saved->q = keep.floats(rows, heads_ * qk_);
+    const Out2 q_kv = keep.floats(rows, heads_ * qk_ + latent_ + rope_dim_);
+    saved->q = q_kv.cols(0, heads_ * qk_);
+    saved->kv_a = q_kv.cols(heads_ * qk_, q_kv.dim(1));
     if (compressed_q_) {
       saved->c_q = keep.floats(rows, q_a_proj_.out());
       saved->c_q_normed = keep.floats(rows, q_a_proj_.out());
       q_a_proj_.forward(x, saved->c_q, pass.precision);
       saved->q_stats = q_a_norm_.forward(saved->c_q, saved->c_q_normed, keep);
       q_b_proj_.forward(saved->c_q_normed, saved->q, pass.precision);
+      kv_a_proj_.forward(x, saved->kv_a, pass.precision);
     } else {
-      q_b_proj_.forward(x, saved->q, pass.precision);
+      forward_all(inputs(), x, q_kv, pass.precision);
     }
-    saved->kv_a = keep.floats(rows, latent_ + rope_dim_);
     saved->c_kv_normed = keep.floats(rows, latent_);
-    kv_a_proj_.forward(x, saved->kv_a, pass.precision);
     saved->kv_stats = kv_a_norm_.forward(saved->kv_a.cols(0, latent_), saved->c_kv_normed, keep);
 
     saved->k = keep.floats(rows, heads_ * qk_);
@@ -100,9 +102,10 @@ class Mla final : public Attention {
     const int64_t rows = dy.dim(0);
     Arena& scratch = pass.scratch;
     const Arena::Scope scope(scratch);
-    const Out2 dq = scratch.zeros(rows, heads_ * qk_);
+    const Out2 d_q_kv = scratch.zeros(rows, heads_ * qk_ + latent_ + rope_dim_);
+    const Out2 dq = d_q_kv.cols(0, heads_ * qk_);
+    const Out2 d_kv_a = d_q_kv.cols(heads_ * qk_, d_q_kv.dim(1));
     const Out2 d_kv = scratch.floats(rows, heads_ * (nope_ + v_));
-    const Out2 d_kv_a = scratch.zeros(rows, latent_ + rope_dim_);
     {
       const Arena::Scope inner(scratch);
       const Out2 d_o = scratch.zeros(rows, heads_ * v_);
@@ -117,8 +120,8 @@ class Mla final : public Attention {
     kv_b_proj_.backward(d_kv, saved.c_kv_normed, d_c_normed, pass.precision);
     kv_a_norm_.backward(d_c_normed, saved.kv_a.cols(0, latent_), saved.kv_stats,
                         d_kv_a.cols(0, latent_));
+    if (!compressed_q_) return backward_all(inputs(), d_q_kv, saved.x, dx, pass.precision);
     kv_a_proj_.backward(d_kv_a, saved.x, dx, pass.precision);
-    if (!compressed_q_) return q_b_proj_.backward(dq, saved.x, dx, pass.precision);
     const Out2 d_cq_normed = scratch.zeros(rows, q_a_proj_.out());
     const Out2 d_cq = scratch.zeros(rows, q_a_proj_.out());
     q_b_proj_.backward(dq, saved.c_q_normed, d_cq_normed, pass.precision);
@@ -159,6 +162,8 @@ class Mla final : public Attention {
   }
 
  private:
+  // What reads x when the query is not compressed.
+  std::array<const Linear*, 2> inputs() const { return {&q_b_proj_, &kv_a_proj_}; }
   AttentionShape shape() const { return {heads_, heads_, qk_, v_, scale_}; }
   // The rotated part of every head of q or k, and the one rope key that all heads share.
   RopeLayout head_layout() const { return {heads_, qk_, nope_, pairs_, -1}; }

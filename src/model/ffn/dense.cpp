@@ -1,3 +1,5 @@
+#include <array>
+
 #include "model/ffn/ffn.h"
 #include "model/layers.h"
 #include "ops/activation.h"
@@ -19,19 +21,18 @@ class Swiglu final : public Ffn {
 
   struct SwigluSaved final : Saved {
     In2 x;
-    Out2 gate, up;  // inputs of the product; the product itself is recomputed (sec. 3.3.3)
+    Out2 gate_up;  // inputs of the product; the product itself is recomputed (sec. 3.3.3)
   };
 
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<SwigluSaved>();
     saved->x = x;
-    saved->gate = pass.saved.floats(x.dim(0), gate_.out());
-    saved->up = pass.saved.floats(x.dim(0), up_.out());
+    const int64_t width = gate_.out();
+    saved->gate_up = pass.saved.floats(x.dim(0), 2 * width);
     const Arena::Scope scope(pass.scratch);
-    const Out2 product = pass.scratch.floats(x.dim(0), gate_.out());
-    gate_.forward(x, saved->gate, pass.precision);
-    up_.forward(x, saved->up, pass.precision);
-    swiglu(saved->gate, saved->up, product);
+    const Out2 product = pass.scratch.floats(x.dim(0), width);
+    forward_all(inputs(), x, saved->gate_up, pass.precision);
+    swiglu(saved->gate_up.cols(0, width), saved->gate_up.cols(width, 2 * width), product);
     down_.forward(product, y, pass.precision);
     return saved;
   }
@@ -42,12 +43,13 @@ class Swiglu final : public Ffn {
     const Arena::Scope scope(pass.scratch);
     const Out2 product = pass.scratch.floats(rows, width);
     const Out2 d_product = pass.scratch.zeros(rows, width);
-    const Out2 d_gate = pass.scratch.zeros(rows, width), d_up = pass.scratch.zeros(rows, width);
-    swiglu(saved.gate, saved.up, product);
+    const Out2 d_gate_up = pass.scratch.zeros(rows, 2 * width);
+    const In2 gate = saved.gate_up.cols(0, width), up = saved.gate_up.cols(width, 2 * width);
+    swiglu(gate, up, product);
     down_.backward(dy, product, d_product, pass.precision);
-    swiglu_backward(d_product, saved.gate, saved.up, d_gate, d_up);
-    gate_.backward(d_gate, saved.x, dx, pass.precision);
-    up_.backward(d_up, saved.x, dx, pass.precision);
+    swiglu_backward(d_product, gate, up, d_gate_up.cols(0, width),
+                    d_gate_up.cols(width, 2 * width));
+    backward_all(inputs(), d_gate_up, saved.x, dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {
@@ -61,6 +63,8 @@ class Swiglu final : public Ffn {
   }
 
  private:
+  std::array<const Linear*, 2> inputs() const { return {&gate_, &up_}; }
+
   Linear gate_, up_, down_;
 };
 

@@ -1,4 +1,5 @@
 // DeepSeekMoE (V3 report, sec. 2.1.2): router, routed experts on token lists, shared experts.
+#include <array>
 #include <cstring>
 
 #include "model/ffn/ffn.h"
@@ -23,6 +24,7 @@ struct Routing {
 
 struct Expert {
   Param *gate, *up, *down;
+  std::array<const Param*, 2> inputs() const { return {gate, up}; }
 };
 
 class Moe final : public Ffn {
@@ -57,8 +59,7 @@ class Moe final : public Ffn {
     In2 x;
     Out2 scores;  // [T, N_r], unbiased
     Routing routing;
-    Out2 gate, up;    // [S, width]: inputs of the experts' products
-    Out2 expert_out;  // [S, hidden]: the gates' gradient needs it
+    Out2 gate_up;  // [S, 2 width]: inputs of the experts' products
     std::unique_ptr<Ffn::Saved> shared;
   };
 
@@ -73,24 +74,25 @@ class Moe final : public Ffn {
     count_load(saved->routing, pass);
     add_balance_loss(*saved, pass, {});
 
-    saved->gate = pass.saved.floats(slots, width_);
-    saved->up = pass.saved.floats(slots, width_);
-    saved->expert_out = pass.saved.floats(slots, hidden_);
+    saved->gate_up = pass.saved.floats(slots, 2 * width_);
     const Weights w = weights();
-    grouped_linear(x, saved->routing.by_token(), w.gate, saved->gate, pass.precision);
-    grouped_linear(x, saved->routing.by_token(), w.up, saved->up, pass.precision);
-    {
-      const Arena::Scope scope(pass.scratch);
-      const Out2 product = pass.scratch.floats(slots, width_);
-      swiglu(saved->gate, saved->up, product);
-      grouped_linear(product, saved->routing.by_slot(), w.down, saved->expert_out, pass.precision);
+    if (w.gate_up.empty()) {
+      grouped_linear(x, saved->routing.by_token(), w.gate, gate(saved->gate_up), pass.precision);
+      grouped_linear(x, saved->routing.by_token(), w.up, up(saved->gate_up), pass.precision);
+    } else {
+      grouped_linear(x, saved->routing.by_token(), w.gate_up, saved->gate_up, pass.precision);
     }
+    const Arena::Scope scope(pass.scratch);
+    const Out2 product = pass.scratch.floats(slots, width_);
+    const Out2 expert_out = pass.scratch.floats(slots, hidden_);
+    swiglu(gate(saved->gate_up), up(saved->gate_up), product);
+    grouped_linear(product, saved->routing.by_slot(), w.down, expert_out, pass.precision);
     if (shared_) {
       saved->shared = shared_->forward(x, y, pass);
     } else {
       fill_zero(y);
     }
-    moe_combine(saved->expert_out, saved->routing.slot_of, saved->routing.gates, y);
+    moe_combine(expert_out, saved->routing.slot_of, saved->routing.gates, y);
     return saved;
   }
 
@@ -103,12 +105,7 @@ class Moe final : public Ffn {
     const Arena::Scope scope(pass.scratch);
     const Out2 d_gates = pass.scratch.zeros(rows, shape_.top_k);
     const Out2 dx_slots = pass.scratch.zeros(slots, hidden_);
-    {
-      const Arena::Scope inner(pass.scratch);
-      const Out2 d_out = pass.scratch.zeros(slots, hidden_);
-      moe_combine_backward(dy, saved.expert_out, routing.slot_of, routing.gates, d_out, d_gates);
-      experts_backward(d_out, saved, pass, dx_slots);
-    }
+    experts_backward(dy, saved, pass, dx_slots, d_gates);
     moe_gather_backward(dx_slots, routing.slot_of, shape_.top_k, dx);
 
     const Out2 d_scores = pass.scratch.zeros(rows, shape_.experts);
@@ -156,6 +153,7 @@ class Moe final : public Ffn {
  private:
   struct Weights {
     std::vector<WeightView> gate, up, down;
+    std::vector<WeightView> gate_up;  // both as one, or empty where they lie apart
   };
 
   Weights weights() const {
@@ -164,7 +162,10 @@ class Moe final : public Ffn {
       w.gate.push_back(e.gate->weight());
       w.up.push_back(e.up->weight());
       w.down.push_back(e.down->weight());
+      const WeightView both = joined_weight(e.inputs());
+      if (both.data != nullptr) w.gate_up.push_back(both);
     }
+    if (w.gate_up.size() < w.gate.size()) w.gate_up.clear();
     return w;
   }
 
@@ -211,21 +212,46 @@ class Moe final : public Ffn {
     if (d_scores.empty()) pass.balance_loss += loss;
   }
 
-  void experts_backward(In2 d_out, const MoeSaved& saved, TrainPass& pass, Out2 dx_slots) const {
-    const int64_t slots = d_out.dim(0);
+  Out2 gate(Out2 gate_up) const { return gate_up.cols(0, width_); }
+  Out2 up(Out2 gate_up) const { return gate_up.cols(width_, 2 * width_); }
+
+  // The experts' outputs are not kept: what the gates' gradient needs of them comes from the
+  // inputs of the last product (moe_gates_backward).
+  void experts_backward(In2 dy, const MoeSaved& saved, TrainPass& pass, Out2 dx_slots,
+                        Out2 d_gates) const {
+    const int64_t slots = dx_slots.dim(0);
     const Routing& routing = saved.routing;
     const Weights w = weights();
+    const Arena::Scope scope(pass.scratch);
     const Out2 product = pass.scratch.floats(slots, width_);
     const Out2 d_product = pass.scratch.zeros(slots, width_);
-    const Out2 d_gate = pass.scratch.zeros(slots, width_), d_up = pass.scratch.zeros(slots, width_);
-    swiglu(saved.gate, saved.up, product);
-    grouped_linear_backward(d_out, product, routing.by_slot(), w.down, d_product,
+    const Out2 d_gate_up = pass.scratch.zeros(slots, 2 * width_);
+    swiglu(gate(saved.gate_up), up(saved.gate_up), product);
+    grouped_linear_backward(dy, routing.by_token(), {}, {}, w.down, d_product, {}, pass.precision);
+    moe_gates_backward(d_product, product, routing.slot_of, routing.gates, d_gates);
+    grouped_linear_backward(dy, routing.by_token(), product, routing.by_slot(), w.down, {},
                             gradients(&Expert::down), pass.precision);
-    swiglu_backward(d_product, saved.gate, saved.up, d_gate, d_up);
-    grouped_linear_backward(d_gate, saved.x, routing.by_token(), w.gate, dx_slots,
-                            gradients(&Expert::gate), pass.precision);
-    grouped_linear_backward(d_up, saved.x, routing.by_token(), w.up, dx_slots,
-                            gradients(&Expert::up), pass.precision);
+    swiglu_backward(d_product, gate(saved.gate_up), up(saved.gate_up), gate(d_gate_up),
+                    up(d_gate_up));
+    const std::vector<Out2> joined = joined_gradients();
+    if (!w.gate_up.empty() && !joined.empty()) {
+      grouped_linear_backward(d_gate_up, routing.by_slot(), saved.x, routing.by_token(), w.gate_up,
+                              dx_slots, joined, pass.precision);
+      return;
+    }
+    grouped_linear_backward(gate(d_gate_up), routing.by_slot(), saved.x, routing.by_token(), w.gate,
+                            dx_slots, gradients(&Expert::gate), pass.precision);
+    grouped_linear_backward(up(d_gate_up), routing.by_slot(), saved.x, routing.by_token(), w.up,
+                            dx_slots, gradients(&Expert::up), pass.precision);
+  }
+
+  std::vector<Out2> joined_gradients() const {
+    std::vector<Out2> all;
+    for (const Expert& e : experts_) {
+      all.push_back(joined_gradient(e.inputs()));
+      if (all.back().empty()) return {};
+    }
+    return all;
   }
 
   int64_t layer_, hidden_, width_;
