@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/parallel.h"
+
 namespace hadal {
 
 void* Arena::allocate(int64_t bytes) {
@@ -20,8 +22,11 @@ void* Arena::allocate(int64_t bytes) {
 }
 
 Out2 Arena::zeros(int64_t rows, int64_t cols) {
+  constexpr int64_t kGrain = int64_t{32} << 10;  // numbers worth waking a thread for
   Out2 out = floats(rows, cols);
-  std::memset(out.data(), 0, static_cast<size_t>(rows * cols) * sizeof(float));
+  parallel_for(rows * cols, kGrain, [&](int64_t begin, int64_t end) {
+    std::memset(out.data() + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
+  });
   return out;
 }
 

@@ -41,7 +41,9 @@ template <Packing M, int R>
   Vec r[R][kTileVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    __builtin_prefetch(c + (i < m ? i : 0) * c_stride);
+    const float* to = c + (i < m ? i : 0) * c_stride;
+    __builtin_prefetch(to, 1);
+    __builtin_prefetch(to + at_most(n, kTileCols) - 1, 1);
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; ++j) r[i][j] = set(0);
   }
