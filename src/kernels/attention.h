@@ -57,6 +57,7 @@ struct AttentionPart {
   AttentionColumns columns;
   int64_t key_step = 0, value_step = 0;  // attention_few_part: numbers from key head to key head
   AttentionHeads<const float> q;
+  bool bf16_arithmetic = false;  // operands may be rounded to BF16; sums are FP32
   float* o = nullptr;
   int64_t o_stride = 0;
   float* max = nullptr;
@@ -72,6 +73,7 @@ struct AttentionGradient {
   AttentionColumns columns;
   AttentionHeads<const float> q, d_o, o, lse;
   AttentionHeads<float> dq;
+  bool bf16_arithmetic = false;
   float* dk = nullptr;  // of key 0
   float* dv = nullptr;
   int64_t dk_stride = 0, dv_stride = 0;

@@ -4,7 +4,9 @@ namespace flash {
 
 // Scores, unscaled, become 2^(scale2 score - max), where the running max (of unscaled scores) takes
 // them in first; sum takes the new powers in; factor = 2^(max before - max now) for what was summed
-// before. `scale2 max` is rounded the same way wherever it stands, so that its error cancels.
+// before. `scale2 max` is rounded the same way wherever it stands, so that its error cancels. As
+// pairs along the keys the powers end in the first half of the rows.
+template <Packing M>
 void soften(float* scores, int64_t keys, int64_t vecs, float scale2, float* max_c, float* sum_c,
             float* factor) {
   const Vec scale = set(scale2);
@@ -22,11 +24,17 @@ void soften(float* scores, int64_t keys, int64_t vecs, float scale2, float* max_
     const Vec shift = neg(mul(scale, top));
     const Vec f = exp2_below(add(mul(scale, before), shift));
     Vec total = mul(load(sum_c + n), f);
-    for (j = 0; j < keys; ++j) {
-      const Vec e = exp2_below(fma(load(s + j * kScoreStride), scale, shift));
-      store(s + j * kScoreStride, e);
+    const auto power = [&](int64_t key) __attribute__((always_inline)) {
+      const Vec e = exp2_below(fma(load(s + key * kScoreStride), scale, shift));
       total = add(total, e);
+      return e;
+    };
+    for (j = 0; j + unit_size(M) <= keys; j += unit_size(M)) {
+      const Vec e = power(j);
+      store(s + j / unit_size(M) * kScoreStride,
+            M == Packing::kPairs ? pair<M>(e, power(j + 1)) : e);
     }
+    if (j < keys) store(s + j / 2 * kScoreStride, pair<M>(power(j), set(0)));
     store(max_c + n, top);
     store(sum_c + n, total);
     store(factor + n, f);
@@ -46,6 +54,7 @@ struct Block {  // keys [begin, end) in the workspace
   int64_t key_stride, value_stride;
 };
 
+template <Packing M>
 void panel_against_block(const AttentionPart& t, Panel panel, const Block& b, const float* q_lanes,
                          float* scores) {
   const AttentionColumns& columns = t.columns;
@@ -54,30 +63,32 @@ void panel_against_block(const AttentionPart& t, Panel panel, const Block& b, co
   const int64_t vecs = vecs_of(panel.count);
   KeyRange ranges[kKeys / kTileRows];
   const int64_t key_tiles = (keys + kTileRows - 1) / kTileRows;
-  for (int64_t i = 0; i < key_tiles; ++i) ranges[i] = {0, t.dims.qk};
-  product<false, Start::kZero>(b.keys, b.key_stride, q_lanes, kColumns, key_tiles, vecs, ranges,
-                               scores, kScoreStride, nullptr);
+  for (int64_t i = 0; i < key_tiles; ++i) ranges[i] = {0, inner_of<M>(t.dims.qk)};
+  product<M, false, Start::kZero>(b.keys, b.key_stride, q_lanes, kColumns, key_tiles, vecs, ranges,
+                                  scores, kScoreStride, nullptr);
   hide_later_keys(columns, panel, b.begin, keys, scores);
 
   const int64_t offset = panel.begin - columns.begin;
   alignas(64) float factor[kColumns];
-  soften(scores, keys, vecs, t.dims.scale * kLog2E, t.max + offset, t.sum + offset, factor);
-  const int64_t tiles = seen_by_column_tiles(columns, panel, b.begin, b.end, ranges);
-  product<true, Start::kScale>(scores, kScoreStride, b.values, b.value_stride, tiles,
-                               vecs_of(t.dims.v), ranges, t.o + offset * t.o_stride, t.o_stride,
-                               factor);
+  soften<M>(scores, keys, vecs, t.dims.scale * kLog2E, t.max + offset, t.sum + offset, factor);
+  const int64_t tiles = seen_by_column_tiles<M>(columns, panel, b.begin, b.end, ranges);
+  product<M, true, Start::kScale>(scores, kScoreStride, b.values, b.value_stride, tiles,
+                                  vecs_of(t.dims.v), ranges, t.o + offset * t.o_stride, t.o_stride,
+                                  factor);
 }
 
 int64_t part_floats(int64_t qk, int64_t v) {
   return kAttentionColumns * qk + kKeys * (row_stride(qk) + row_stride(v) + kScoreStride) + 16;
 }
 
-void attention_part(const AttentionPart& t, float* workspace) noexcept {
+template <Packing M>
+void part(const AttentionPart& t, float* workspace) {
   const AttentionColumns& columns = t.columns;
   Floats ws{workspace};
-  Block b{0, 0, nullptr, nullptr, row_stride(t.dims.qk), row_stride(t.dims.v)};
+  Block b{0, 0, nullptr, nullptr, row_stride(inner_of<M>(t.dims.qk)), row_stride(t.dims.v)};
   float* keys = ws.take(kKeys * b.key_stride);
-  float* values = values_in_keys(t) ? nullptr : ws.take(kKeys * b.value_stride);
+  const bool shared = M == Packing::kPlain && values_in_keys(t);
+  float* values = shared ? nullptr : ws.take(kKeys * b.value_stride);
   float* scores = ws.take(kKeys * kScoreStride);
   float* q_lanes = ws.take(kAttentionColumns * t.dims.qk);
   b.keys = keys;
@@ -91,19 +102,26 @@ void attention_part(const AttentionPart& t, float* workspace) noexcept {
     return Panel{columns.begin + i, at_most(count - i, kColumns)};
   };
   for (int64_t i = 0; i < count; i += kColumns) {
-    gather_lanes(t.q, columns, panel_at(i), t.dims.qk, q_lanes + i * t.dims.qk);
+    gather_lanes<M>(t.q, columns, panel_at(i), t.dims.qk, q_lanes + i * t.dims.qk);
   }
   const int64_t end = t.key_begin + seen(columns, columns.end - 1, t.key_begin, t.key_end);
   for (b.begin = t.key_begin; b.begin < end; b.begin = b.end) {
     b.end = at_most(end, b.begin + kKeys);
     const int64_t n = b.end - b.begin;
-    widen(t.keys, b.begin, n, round_up(n, kTileRows), t.dims.qk, keys, b.key_stride);
-    if (values != nullptr) widen(t.values, b.begin, n, n, t.dims.v, values, b.value_stride);
+    widen<M>(t.keys, b.begin, n, round_up(n, kTileRows), t.dims.qk, keys, b.key_stride);
+    if (!shared) lay_across<M>(t.values, b.begin, n, t.dims.v, values, b.value_stride);
     for (int64_t i = 0; i < count; i += kColumns) {
-      panel_against_block(t, panel_at(i), b, q_lanes + i * t.dims.qk, scores);
+      panel_against_block<M>(t, panel_at(i), b, q_lanes + i * t.dims.qk, scores);
     }
   }
   for (int64_t i = 0; i < count; ++i) t.max[i] *= t.dims.scale * kLog2E;
+}
+
+void attention_part(const AttentionPart& t, float* workspace) noexcept {
+#if defined(HADAL_BF16_DOT)
+  if (t.bf16_arithmetic) return part<Packing::kPairs>(t, workspace);
+#endif
+  part<Packing::kPlain>(t, workspace);
 }
 
 }  // namespace flash

@@ -197,7 +197,7 @@ void attention_few_part(const AttentionPart& t, float* workspace) noexcept {
   float* scores = ws.take(kAttentionFewColumns * kFewStride);
   float* factor = ws.take(kAttentionFewColumns);
   for (int64_t c = 0; c < columns; ++c) {
-    widen_row(t.q.data + c * t.dims.qk, t.dims.qk, q + c * q_stride);
+    widen_row<Packing::kPlain>(t.q.data + c * t.dims.qk, t.dims.qk, q + c * q_stride);
   }
   for (int64_t i = 0; i < columns * t.o_stride; ++i) t.o[i] = 0;
   for (int64_t c = 0; c < columns; ++c) t.max[c] = -__FLT_MAX__, t.sum[c] = 0;

@@ -39,6 +39,13 @@ constexpr int64_t vecs_of(int64_t n) {
   return (n + kLanes - 1) / kLanes;
 }
 
+// Operands of a product are floats, or, with Packing::kPairs, pairs of BF16 along the inner index,
+// which then counts pairs.
+template <Packing M>
+constexpr int64_t inner_of(int64_t n) {
+  return (n + unit_size(M) - 1) / unit_size(M);
+}
+
 // What a tile takes of the inner index.
 struct KeyRange {
   int64_t begin, end;
@@ -48,7 +55,7 @@ struct KeyRange {
 // a[p * lda + i]; B is k x W vectors. Start: 0, C, or row i of C times factor[i].
 // Not inlined: inside a larger function GCC 12 spills the accumulators.
 enum class Start { kZero, kAdd, kScale };
-template <int W, bool kAcross, Start kStart>
+template <Packing M, int W, bool kAcross, Start kStart>
 [[gnu::noinline]] void tile(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t k,
                             float* c, int64_t ldc, const float* factor) {
   Vec acc[kTileRows][W];
@@ -72,7 +79,7 @@ template <int W, bool kAcross, Start kStart>
       Vec row = broadcast(kAcross ? a + p * lda + i : a + i * lda + p);
       pin(row);
 #pragma GCC unroll 4
-      for (int w = 0; w < W; ++w) acc[i][w] = fma(row, columns[w], acc[i][w]);
+      for (int w = 0; w < W; ++w) acc[i][w] = multiply_add<M>(row, columns[w], acc[i][w]);
     }
   };
   int64_t p = 0;
@@ -87,7 +94,7 @@ template <int W, bool kAcross, Start kStart>
 
 // The product of `tiles` row tiles and n_vecs vectors of columns; ranges[i] is what tile i takes of
 // the inner index.
-template <bool kAcross, Start kStart>
+template <Packing M, bool kAcross, Start kStart>
 void product(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t tiles,
              int64_t n_vecs, const KeyRange* ranges, float* c, int64_t ldc, const float* factor) {
   for (int64_t n = 0; n < n_vecs;) {
@@ -102,10 +109,10 @@ void product(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t t
       float* ct = c + i * ldc + n * kLanes;
       const float* ft = kStart == Start::kScale ? factor + i : nullptr;
       const int64_t k = r.end - r.begin;
-      if (w == 1) tile<1, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
-      if (w == 2) tile<2, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
+      if (w == 1) tile<M, 1, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
+      if (w == 2) tile<M, 2, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
       if constexpr (kTileVecs == 3) {
-        if (w == 3) tile<3, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
+        if (w == 3) tile<M, 3, kAcross, kStart>(at, lda, bt, ldb, k, ct, ldc, ft);
       }
     }
     n += w;
@@ -130,24 +137,70 @@ inline void for_rows(const AttentionRows& from, int64_t begin, int64_t count, Fn
   }
 }
 
-template <class E>
-inline void widen_row(const E* from, int64_t width, float* to) {
-  int64_t d = 0;
-  for (; d + kLanes <= width; d += kLanes) store(to + d, load_any(from + d));
-  if (d < width) store(to + d, load_any_part(from + d, width - d));
+template <Packing M>
+inline Vec pair(Vec first, [[maybe_unused]] Vec second) {
+#if defined(HADAL_BF16_DOT)
+  if constexpr (M == Packing::kPairs) return pair_bf16(first, second);
+#endif
+  return first;
 }
 
-// Rows [begin, begin + count) as floats, zeros up to a whole vector; then zeros up to row `rows`.
+// A row along the inner index.
+template <Packing M, class E>
+inline void widen_row(const E* from, int64_t width, float* to) {
+  constexpr int64_t kStep = kLanes * unit_size(M);
+  int64_t d = 0;
+  for (; d + kStep <= width; d += kStep, to += kLanes) store(to, load_units<M>(from + d));
+  if (d < width) store(to, load_units_part<M>(from + d, width - d));
+}
+
+// Rows [begin, begin + count) along the inner index, zeros up to a whole vector; then zeros up to
+// row `rows`.
+template <Packing M>
 void widen(const AttentionRows& from, int64_t begin, int64_t count, int64_t rows, int64_t width,
            float* to, int64_t stride) {
-  const auto copy = [=](int64_t r, const auto* row) { widen_row(row, width, to + r * stride); };
+  const auto copy = [=](int64_t r, const auto* row) { widen_row<M>(row, width, to + r * stride); };
   if (from.bf16) {
     for_rows<uint16_t>(from, begin, count, copy);
   } else {
     for_rows<float>(from, begin, count, copy);
   }
   for (int64_t r = count; r < rows; ++r) {
-    for (int64_t d = 0; d < width; d += kLanes) store(to + r * stride + d, set(0));
+    for (int64_t d = 0; d < inner_of<M>(width); d += kLanes) store(to + r * stride + d, set(0));
+  }
+}
+
+// Two rows, of which the second may be null, as a row of a product's second operand whose inner
+// index they are; or one.
+template <Packing M, class E>
+inline void lay_across(const E* first, const E* second, int64_t width, float* to) {
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const int64_t n = at_most(width - d, kLanes);
+    store(to + d, load_lanes<M>(first + d, second == nullptr ? nullptr : second + d, n));
+  }
+}
+
+template <Packing M, class E>
+void lay_rows_across(const AttentionRows& from, int64_t begin, int64_t count, int64_t width,
+                     float* to, int64_t stride) {
+  const auto row_at = [&](int64_t i) {
+    return reinterpret_cast<const E*>(from.pages[i / from.page_rows]) +
+           i % from.page_rows * from.row_stride + from.first;
+  };
+  for (int64_t r = 0; r < count; r += unit_size(M), to += stride) {
+    const E* second = M == Packing::kPairs && r + 1 < count ? row_at(begin + r + 1) : nullptr;
+    lay_across<M>(row_at(begin + r), second, width, to);
+  }
+}
+
+// Rows [begin, begin + count) as the inner index of a product's second operand.
+template <Packing M>
+void lay_across(const AttentionRows& from, int64_t begin, int64_t count, int64_t width, float* to,
+                int64_t stride) {
+  if (from.bf16) {
+    lay_rows_across<M, uint16_t>(from, begin, count, width, to, stride);
+  } else {
+    lay_rows_across<M, float>(from, begin, count, width, to, stride);
   }
 }
 
@@ -162,7 +215,8 @@ struct Panel {
   int64_t begin, count;
 };
 
-// [width][kColumns]: the columns of a panel, one lane each; zeros in lanes without one.
+// [inner_of(width)][kColumns]: the columns of a panel, one lane each; zeros in lanes without one.
+template <Packing M>
 void gather_lanes(AttentionHeads<const float> from, const AttentionColumns& columns, Panel panel,
                   int64_t width, float* to) {
   for (int64_t c = 0; c < kColumns; c += kLanes) {
@@ -171,17 +225,20 @@ void gather_lanes(AttentionHeads<const float> from, const AttentionColumns& colu
     for (int64_t i = 0; i < live; ++i) {
       rows[i] = head_row(from, columns, panel.begin + c + i, width);
     }
-    for (int64_t d = 0; d < width; d += kLanes) {
-      const int64_t n = at_most(width - d, kLanes);
+    constexpr int64_t kStep = kLanes * unit_size(M);
+    for (int64_t d = 0; d < width; d += kStep) {
+      const int64_t numbers = at_most(width - d, kStep), n = inner_of<M>(numbers);
       Vec r[kLanes];
-      if (live == kLanes && n == kLanes) {
+      if (live == kLanes && numbers == kStep) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) r[i] = load(rows[i] + d);
+        for (int i = 0; i < kLanes; ++i) r[i] = load_units<M>(rows[i] + d);
       } else {
-        for (int64_t i = 0; i < kLanes; ++i) r[i] = i < live ? load_part(rows[i] + d, n) : set(0);
+        for (int64_t i = 0; i < kLanes; ++i) {
+          r[i] = i < live ? load_units_part<M>(rows[i] + d, numbers) : set(0);
+        }
       }
       transpose(r);
-      float* out = to + d * kColumns + c;
+      float* out = to + d / unit_size(M) * kColumns + c;
       if (n == kLanes) {
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) store(out + i * kColumns, r[i]);
@@ -192,11 +249,16 @@ void gather_lanes(AttentionHeads<const float> from, const AttentionColumns& colu
   }
 }
 
-// [count][stride]: the columns of a panel as rows, zeros up to a whole vector.
+// [inner_of(count)][stride]: the columns of a panel as the inner index.
+template <Packing M>
 void gather_rows(AttentionHeads<const float> from, const AttentionColumns& columns, Panel panel,
                  int64_t width, float* to, int64_t stride) {
-  for (int64_t c = 0; c < panel.count; ++c) {
-    widen_row(head_row(from, columns, panel.begin + c, width), width, to + c * stride);
+  for (int64_t c = 0; c < panel.count; c += unit_size(M), to += stride) {
+    const float* second = nullptr;
+    if (M == Packing::kPairs && c + 1 < panel.count) {
+      second = head_row(from, columns, panel.begin + c + 1, width);
+    }
+    lay_across<M>(head_row(from, columns, panel.begin + c, width), second, width, to);
   }
 }
 
@@ -227,12 +289,13 @@ void hide_later_keys(const AttentionColumns& columns, Panel panel, int64_t key_b
 }
 
 // What each tile of a panel's columns sees of the keys [begin, end); returns how many tiles.
+template <Packing M>
 int64_t seen_by_column_tiles(const AttentionColumns& columns, Panel panel, int64_t begin,
                              int64_t end, KeyRange* ranges) {
   const int64_t tiles = (panel.count + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t last = at_most((i + 1) * kTileRows, panel.count);
-    ranges[i] = {0, seen(columns, panel.begin + last - 1, begin, end)};
+    ranges[i] = {0, inner_of<M>(seen(columns, panel.begin + last - 1, begin, end))};
   }
   return tiles;
 }

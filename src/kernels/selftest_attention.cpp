@@ -56,9 +56,12 @@ struct Problem {
   }
 };
 
+// Of what FP32 arithmetic is allowed: operands with 8 bits instead of 24.
+constexpr double kRounded = 500;
+
 using PartFn = void (*)(const AttentionPart&, float*) noexcept;
 
-void check_part(const Kernels& table, PartFn part, const Problem& p, Worst& worst) {
+void check_part(const Kernels& table, PartFn part, const Problem& p, bool rounds, Worst& worst) {
   const int64_t rows = p.columns() + kAttentionSlack, o_stride = (p.s.v + 15) / 16 * 16;
   Floats o(static_cast<size_t>(rows * o_stride)), max(static_cast<size_t>(rows)), sum = max;
   AttentionPart task;
@@ -72,6 +75,7 @@ void check_part(const Kernels& table, PartFn part, const Problem& p, Worst& wors
   task.o_stride = o_stride;
   task.max = max.data();
   task.sum = sum.data();
+  task.bf16_arithmetic = rounds;
   const Buffer workspace(4 * table.attention_workspace(p.s.qk, p.s.v));
   part(task, reinterpret_cast<float*>(workspace.data()));
   for (int64_t c = 0; c < p.columns(); ++c) {
@@ -85,10 +89,11 @@ void check_part(const Kernels& table, PartFn part, const Problem& p, Worst& wors
         want[static_cast<size_t>(d)] += e * Problem::at(p.v, j, p.s.v, d);
       }
     }
-    worst.see_close(double{max[at]} + std::log2(double{sum[at]}), std::log2(total));
+    const double share = rounds ? kRounded : 1;
+    worst.see_close(double{max[at]} + std::log2(double{sum[at]}), std::log2(total), share);
     for (int64_t d = 0; d < p.s.v; ++d) {
       worst.see_close(Problem::at(o, c, o_stride, d) / double{sum[at]},
-                      want[static_cast<size_t>(d)] / total);
+                      want[static_cast<size_t>(d)] / total, share);
     }
   }
 }
@@ -98,8 +103,14 @@ void check_part(const Kernels& table, PartFn part, const Problem& p, Worst& wors
 double check_attention_part(const Kernels& table) {
   Worst worst;
   for (bool bf16 : {false, true}) {
-    check_part(table, table.attention_part, Problem({230, 24, 40, 2, 61, 170, bf16}), worst);
-    check_part(table, table.attention_part, Problem({5, 96, 64, 1, 3, 2, bf16}), worst);
+    for (bool rounds : {false, true}) {
+      const auto check = [&](const Shape& shape) {
+        check_part(table, table.attention_part, Problem(shape), rounds, worst);
+      };
+      check({230, 24, 40, 2, 61, 170, bf16});
+      check({5, 96, 64, 1, 3, 2, bf16});
+      check({101, 33, 17, 1, 50, 52, bf16});
+    }
   }
   return worst.value();
 }
@@ -107,14 +118,16 @@ double check_attention_part(const Kernels& table) {
 double check_attention_few_part(const Kernels& table) {
   Worst worst;
   for (bool bf16 : {false, true}) {
-    check_part(table, table.attention_few_part, Problem({230, 24, 40, 5, 1, 230, bf16}), worst);
-    check_part(table, table.attention_few_part, Problem({6, 96, 64, 8, 1, 6, bf16}), worst);
+    check_part(table, table.attention_few_part, Problem({230, 24, 40, 5, 1, 230, bf16}), false,
+               worst);
+    check_part(table, table.attention_few_part, Problem({6, 96, 64, 8, 1, 6, bf16}), false, worst);
   }
   return worst.value();
 }
 
-double check_attention_gradient(const Kernels& table) {
-  const Problem p({210, 24, 40, 2, 70, 140, false});
+namespace {
+
+void check_gradient(const Kernels& table, const Problem& p, bool rounds, Worst& worst) {
   const Shape& s = p.s;
   const int64_t columns = p.columns();
   const Floats d_o = numbers(columns * s.v, 4);
@@ -162,18 +175,29 @@ double check_attention_gradient(const Kernels& table) {
   task.dv = got_dv.data();
   task.dk_stride = s.qk;
   task.dv_stride = s.v;
+  task.bf16_arithmetic = rounds;
   const Buffer workspace(4 * table.attention_workspace(s.qk, s.v));
   table.attention_gradient(task, reinterpret_cast<float*>(workspace.data()));
 
-  Worst worst;
+  const double times = 4 * (rounds ? kRounded : 1);
   const auto compare = [&](const Floats& got, const std::vector<double>& want, double start) {
     for (size_t i = 0; i < want.size(); ++i) {
-      worst.see(double{got[i]}, start + want[i], 2e-5 * (1 + std::abs(want[i])));
+      worst.see_close(double{got[i]} - start, want[i], times);
     }
   };
   compare(got_dq, dq, 1);
   compare(got_dk, dk, 2);
   compare(got_dv, dv, 3);
+}
+
+}  // namespace
+
+double check_attention_gradient(const Kernels& table) {
+  Worst worst;
+  for (const bool rounds : {false, true}) {
+    check_gradient(table, Problem({210, 24, 40, 2, 70, 140, false}), rounds, worst);
+    check_gradient(table, Problem({101, 33, 17, 1, 51, 51, false}), rounds, worst);
+  }
   return worst.value();
 }
 

@@ -34,7 +34,9 @@ class Worst {
     if (!(share <= worst_)) worst_ = std::isnan(share) ? INFINITY : share;
   }
   // For functions of a few operations: relative to the number, or to 1 when it is smaller.
-  void see_close(double got, double want) { see(got, want, 5e-6 * (1 + std::abs(want))); }
+  void see_close(double got, double want, double times = 1) {
+    see(got, want, times * 5e-6 * (1 + std::abs(want)));
+  }
   double value() const { return worst_; }
 
  private:

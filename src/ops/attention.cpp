@@ -171,6 +171,7 @@ void attention(In2 q, In2 k, In2 v, std::span<const AttentionSpan> spans,
     part.columns.begin = block.begin;
     part.columns.end = block.end;
     part.q = heads_of(q, span.q_begin, block.kv_head * group, shape.qk_dim);
+    part.bf16_arithmetic = shape.bf16_arithmetic;
     part.o = mine + work;
     part.o_stride = o_stride;
     part.max = part.o + (kAttentionColumns + kAttentionSlack) * o_stride;
@@ -255,6 +256,7 @@ AttentionGradient task_of(const BackwardCall& call, const KeyCut& cut) {
   task.o = heads_of(call.o, row, head, s.v_dim);
   task.lse = heads_of(call.lse, row, head, 1);
   task.dq = heads_of(call.dq, row, head, s.qk_dim);
+  task.bf16_arithmetic = s.bf16_arithmetic;
   if (!cut.dq.empty()) task.dq = {cut.dq.data(), cut.dq.row_stride()};
   task.dk = call.dk.row(span.k_begin) + cut.kv_head * s.qk_dim;
   task.dk_stride = call.dk.row_stride();

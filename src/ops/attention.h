@@ -15,6 +15,9 @@ struct AttentionShape {
   int64_t qk_dim = 0;    // numbers of a query or key head
   int64_t v_dim = 0;     // numbers of a value head
   float scale = 0;
+  // Where the CPU has BF16 dot products, operands of all products (softmax weights too) are rounded
+  // to BF16; sums and the softmax stay FP32.
+  bool bf16_arithmetic = false;
 };
 // One sequence: query rows [q_begin, q_end) against key rows [k_begin, k_end). The last query row
 // sees all the keys, the one before all but the last, and so on: when prompts go in pieces,
@@ -25,8 +28,8 @@ struct AttentionSpan {
 
 // Shapes    q [Tq, H*qk]; k [Tk, G*qk]; v [Tk, G*v]; o [Tq, H*v]; lse [Tq, H] or {}. Rows may be
 //           strided. Query rows outside every span are left alone.
-// Numbers   FP32 with online softmax; never holds T x T. Key blocks begin at k_begin and have a
-// fixed
+// Numbers   FP32, or as shape.bf16_arithmetic says, with online softmax; never holds T x T. Key
+// blocks begin at k_begin and have a fixed
 //           size, so a row's bits depend on its own sequence alone, not on how the prompt was cut.
 // Saves     lse = log of the sum of exponentials, for the backward.
 // Threads   query blocks and heads; the same bits for any number of threads.

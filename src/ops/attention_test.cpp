@@ -100,12 +100,21 @@ AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t qk, int64_t v) 
   return {heads, kv_heads, qk, v, static_cast<float>(1 / std::sqrt(double(qk)))};
 }
 
+AttentionShape rounded(AttentionShape shape) {
+  shape.bf16_arithmetic = true;
+  return shape;
+}
+// Of results with operands of 8 bits, beside what FP32 may be off.
+double tolerance(const AttentionShape& shape, double fp32) {
+  return shape.bf16_arithmetic ? 8e-3 : fp32;
+}
+
 const std::vector<AttentionShape>& shapes() {
   static const std::vector<AttentionShape> all{
       shape_of(4, 4, 96, 64),  // multi-head, the heads of MLA in its expanded form
       shape_of(6, 2, 24, 40),  // grouped
       shape_of(5, 1, 7, 3),    // multi-query, below a vector
-      shape_of(2, 1, 1, 130),
+      shape_of(2, 1, 1, 130), rounded(shape_of(4, 4, 96, 64)), rounded(shape_of(6, 2, 25, 39)),
   };
   return all;
 }
@@ -122,8 +131,10 @@ TEST(Attention, MatchesTheFormulaOnEveryFamily) {
     c.reference().run(7, o, lse);
     for_each_family([&] {
       const Result r = run(c, 7);
-      EXPECT_TRUE(close(r.o, o, 2e-6)) << shape.heads << " heads of " << shape.qk_dim;
-      EXPECT_TRUE(close(r.lse, lse, 2e-6)) << shape.heads << " heads of " << shape.qk_dim;
+      EXPECT_TRUE(close(r.o, o, tolerance(shape, 2e-6)))
+          << shape.heads << " heads of " << shape.qk_dim;
+      EXPECT_TRUE(close(r.lse, lse, tolerance(shape, 2e-6)))
+          << shape.heads << " heads of " << shape.qk_dim;
     });
   }
 }
@@ -158,7 +169,8 @@ TEST(Attention, RowsMayBeStrided) {
 }
 
 TEST(Attention, PiecesOfAPromptGiveTheSameBitsAsTheWhole) {
-  for (const AttentionShape& shape : {shape_of(1, 1, 96, 64), shape_of(6, 2, 20, 24)}) {
+  for (const AttentionShape& shape :
+       {shape_of(1, 1, 96, 64), shape_of(6, 2, 20, 24), rounded(shape_of(6, 2, 20, 24))}) {
     const Case c(shape, {{0, 300, 0, 300}}, 300, 300);
     for_each_family([&] {
       const Result whole = run(c);
@@ -277,15 +289,16 @@ std::array<Doubles, 3> reference_backward(const Reference& f, const Doubles& d_o
 
 TEST(AttentionBackward, MatchesTheFormulaWhereKeysAreCut) {
   // 1100 keys: cut into ranges that run at once.
-  for (const AttentionShape& shape : {shape_of(2, 2, 16, 8), shape_of(2, 1, 8, 24)}) {
+  for (const AttentionShape& shape :
+       {shape_of(2, 2, 16, 8), shape_of(2, 1, 8, 24), rounded(shape_of(2, 1, 17, 23))}) {
     const Case c(shape, {{1, 1101, 0, 1100}, {1102, 1172, 1100, 2200}}, 1172, 2201);
     const Matrix w = random_matrix(c.tq, shape.heads * shape.v_dim, 4);
     const auto want = reference_backward(c.reference(), to_double(w));
     for_each_family([&] {
       const Gradients g = run_backward(c, w);
-      EXPECT_TRUE(close(g.dq, want[0], 4e-6));
-      EXPECT_TRUE(close(g.dk, want[1], 4e-6));
-      EXPECT_TRUE(close(g.dv, want[2], 4e-6));
+      EXPECT_TRUE(close(g.dq, want[0], tolerance(shape, 4e-6)));
+      EXPECT_TRUE(close(g.dk, want[1], tolerance(shape, 4e-6)));
+      EXPECT_TRUE(close(g.dv, want[2], tolerance(shape, 4e-6)));
     });
   }
 }
@@ -305,30 +318,36 @@ TEST(AttentionBackward, LargeScoresStayFinite) {
   Case c(shape_of(2, 2, 64, 32), {{0, 150, 0, 150}}, 150, 150, 16);
   c.shape.scale = 1;
   for_each_family([&] {
-    const Gradients g = run_backward(c, random_matrix(150, 64, 4));
-    for (const Matrix* m : {&g.dq, &g.dk, &g.dv}) {
-      EXPECT_TRUE(
-          std::all_of(m->data(), m->data() + m->size(), [](float x) { return std::isfinite(x); }));
+    for (const bool rounds : {false, true}) {
+      c.shape.bf16_arithmetic = rounds;
+      const Gradients g = run_backward(c, random_matrix(150, 64, 4));
+      for (const Matrix* m : {&g.dq, &g.dk, &g.dv}) {
+        EXPECT_TRUE(std::all_of(m->data(), m->data() + m->size(),
+                                [](float x) { return std::isfinite(x); }));
+      }
     }
   });
 }
 
 TEST(Attention, IsTheSameForAnyNumberOfThreads) {
-  const Case c(shape_of(2, 1, 12, 8), {{0, 1100, 0, 1100}, {1100, 1101, 1100, 1140}}, 1101, 1140);
+  Case c(shape_of(2, 1, 12, 8), {{0, 1100, 0, 1100}, {1100, 1101, 1100, 1140}}, 1101, 1140);
   const Matrix w = random_matrix(c.tq, 16, 4);
   for_each_family([&] {
-    const auto run_with = [&](int64_t threads) {
-      const ScopedThreads scope(threads);
-      Result r = run(c);
-      Gradients g = run_backward(c, w, 1);
-      std::vector<Matrix> all;
-      for (Matrix* m : {&r.o, &r.lse, &g.dq, &g.dk, &g.dv}) all.push_back(std::move(*m));
-      return all;
-    };
-    const std::vector<Matrix> one = run_with(1);
-    for (int64_t threads : {2, 3}) {
-      const std::vector<Matrix> many = run_with(threads);
-      for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], many[i])) << i;
+    for (const bool rounds : {false, true}) {
+      c.shape.bf16_arithmetic = rounds;
+      const auto run_with = [&](int64_t threads) {
+        const ScopedThreads scope(threads);
+        Result r = run(c);
+        Gradients g = run_backward(c, w, 1);
+        std::vector<Matrix> all;
+        for (Matrix* m : {&r.o, &r.lse, &g.dq, &g.dk, &g.dv}) all.push_back(std::move(*m));
+        return all;
+      };
+      const std::vector<Matrix> one = run_with(1);
+      for (int64_t threads : {2, 3}) {
+        const std::vector<Matrix> many = run_with(threads);
+        for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], many[i])) << i;
+      }
     }
   });
 }

@@ -91,8 +91,8 @@ class Gqa final : public Attention {
     rope(saved->k, pass.positions, rope_, layout(key_heads_));
     saved->o = pass.saved.floats(rows, heads_ * dim_);
     saved->lse = pass.saved.floats(rows, heads_);
-    attention(saved->q, saved->k, saved->v, pass.spans, shape(key_heads_), saved->o, saved->lse,
-              pass.scratch);
+    attention(saved->q, saved->k, saved->v, pass.spans, shape(key_heads_, pass.precision), saved->o,
+              saved->lse, pass.scratch);
     o_proj_.forward(saved->o, y, pass.precision);
     return saved;
   }
@@ -108,7 +108,7 @@ class Gqa final : public Attention {
     const Out2 dk_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
     const Out2 dv_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
     attention_backward(d_o, saved.q, saved.k, saved.v, saved.o, saved.lse, pass.spans,
-                       shape(key_heads_), dq, dk_wide, dv_wide, pass.scratch);
+                       shape(key_heads_, pass.precision), dq, dk_wide, dv_wide, pass.scratch);
     rope_backward(dq, pass.positions, rope_, layout(heads_));
     rope_backward(dk_wide, pass.positions, rope_, layout(key_heads_));
     Out2 dk = narrow_heads(dk_wide, pass.scratch);
@@ -155,7 +155,9 @@ class Gqa final : public Attention {
   }
 
  private:
-  AttentionShape shape(int64_t kv_heads) const { return {heads_, kv_heads, dim_, dim_, scale_}; }
+  AttentionShape shape(int64_t kv_heads, Precision precision) const {
+    return {heads_, kv_heads, dim_, dim_, scale_, precision != Precision::kFp32};
+  }
   RopeLayout layout(int64_t heads) const { return {heads, dim_, 0, pairs_, -1}; }
 
   template <class T>
@@ -203,7 +205,7 @@ class Gqa final : public Attention {
                             dim_,
                             kv_heads_ * dim_,
                             dim_};
-    paged_attention(q, sequences, paged, shape(kv_heads_), o, pass.scratch);
+    paged_attention(q, sequences, paged, shape(kv_heads_, Precision::kFp32), o, pass.scratch);
   }
 
   // All cached tokens of one sequence, read back. Also generated tokens whose keys are cached
@@ -222,7 +224,7 @@ class Gqa final : public Attention {
       rope(k, positions, rope_, layout(key_heads_));
     }
     const AttentionSpan span{s.begin, s.end, 0, length};
-    attention(q, k, v, {&span, 1}, shape(key_heads_), o, {}, pass.scratch);
+    attention(q, k, v, {&span, 1}, shape(key_heads_, pass.precision), o, {}, pass.scratch);
   }
 
   int64_t heads_, kv_heads_;

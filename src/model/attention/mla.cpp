@@ -91,7 +91,7 @@ class Mla final : public Attention {
     if (groups_ > 1) rope(saved->k, pass.positions, rope_, head_layout());
     saved->o = keep.floats(rows, heads_ * v_);
     saved->lse = keep.floats(rows, heads_);
-    attention(saved->q, saved->k, saved->v, pass.spans, shape(), saved->o, saved->lse,
+    attention(saved->q, saved->k, saved->v, pass.spans, shape(pass.precision), saved->o, saved->lse,
               pass.scratch);
     o_proj_.forward(saved->o, y, pass.precision);
     return saved;
@@ -111,8 +111,8 @@ class Mla final : public Attention {
       const Out2 d_o = scratch.zeros(rows, heads_ * v_);
       const Out2 dk = scratch.zeros(rows, heads_ * qk_), dv = scratch.zeros(rows, heads_ * v_);
       o_proj_.backward(dy, saved.o, d_o, pass.precision);
-      attention_backward(d_o, saved.q, saved.k, saved.v, saved.o, saved.lse, pass.spans, shape(),
-                         dq, dk, dv, scratch);
+      attention_backward(d_o, saved.q, saved.k, saved.v, saved.o, saved.lse, pass.spans,
+                         shape(pass.precision), dq, dk, dv, scratch);
       rope_backward(dq, pass.positions, rope_, head_layout());
       expand_backward(dk, dv, pass.positions, d_kv, d_kv_a.cols(latent_, latent_ + rope_dim_));
     }
@@ -164,7 +164,9 @@ class Mla final : public Attention {
  private:
   // What reads x when the query is not compressed.
   std::array<const Linear*, 2> inputs() const { return {&q_b_proj_, &kv_a_proj_}; }
-  AttentionShape shape() const { return {heads_, heads_, qk_, v_, scale_}; }
+  AttentionShape shape(Precision precision) const {
+    return {heads_, heads_, qk_, v_, scale_, precision != Precision::kFp32};
+  }
   // The rotated part of every head of q or k, and the one rope key that all heads share.
   RopeLayout head_layout() const { return {heads_, qk_, nope_, pairs_, -1}; }
   RopeLayout shared_layout(int64_t group) const { return {1, rope_dim_, 0, pairs_, group}; }
@@ -224,7 +226,7 @@ class Mla final : public Attention {
            scratch);
     if (groups_ > 1) rope(k, all_positions(length, scratch), rope_, head_layout());
     const AttentionSpan span{s.begin, s.end, 0, length};
-    attention(q, k, v, {&span, 1}, shape(), o, {}, scratch);
+    attention(q, k, v, {&span, 1}, shape(pass.precision), o, {}, scratch);
   }
 
   // Generated tokens: W_UK is folded into the query and W_UV into the output, so that all heads
@@ -296,7 +298,7 @@ class Mla final : public Attention {
   }
 
   AttentionShape absorbed_shape(int64_t heads) const {
-    return {heads, 1, latent_ + rope_dim_, latent_, scale_};
+    return {heads, 1, latent_ + rope_dim_, latent_, scale_, false};
   }
 
   static Ids all_positions(int64_t length, Arena& scratch) {
