@@ -73,6 +73,7 @@ OrderedJson bench_json(const Measured& m) {
           {"peak_gflops", m.peak()},
           {"unstable", m.unstable()},
           {"loss", b.loss},
+          {"max_vio", b.max_vio},
           {"seconds", b.seconds},
           {"parts", parts},
           {"peak_rss_bytes", b.peak_rss},
@@ -143,6 +144,9 @@ void add_bench_train(Cli& cli) {
   add_option(command, "--set", o->sets, "KEY=VALUE: instead of what the recipe says").repeatable();
   add_option(command, "--steps", o->bench.steps, "steps that are timed").range(1, 1000000);
   add_option(command, "--warmup", o->bench.warmup, "steps before them").range(0, 1000000);
+  add_option(command, "--max-vio", o->bench.max_vio,
+             "make the experts' loads about so uneven (max / mean - 1)")
+      .real_range(0, 1e6);
   add_json(command, o->json);
   add_threads(command);
   on_run(cli, command, [o] { return run(*o); });

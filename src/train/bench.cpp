@@ -33,6 +33,23 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// Biases that fall linearly from expert to expert, as steep as it takes.
+void make_uneven(Trainer& trainer, double max_vio) {
+  double low = 0, high = 1;  // scores are at most 1
+  for (int i = 0; i < 12; ++i) {
+    const double steepness = (low + high) / 2;
+    for (Param& p : trainer.model().params().all()) {
+      if (p.group != ParamGroup::kRouterBias) continue;
+      const Out1 bias = p.vec_mut();
+      for (int64_t e = 0; e < bias.dim(0); ++e) {
+        bias.data()[e] = static_cast<float>(-steepness * static_cast<double>(e) /
+                                            static_cast<double>(bias.dim(0)));
+      }
+    }
+    (trainer.evaluate().max_vio < max_vio ? low : high) = steepness;
+  }
+}
+
 void count_memory(Trainer& trainer, TrainBench& bench) {
   const auto four = int64_t{sizeof(float)};
   for (const Param& p : trainer.model().params().all()) {
@@ -55,6 +72,8 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
               " steps after ", options.warmup, ", expected at least 1 after 0");
   TrainRecipe recipe = asked;
   recipe.run.steps = options.warmup + options.steps;
+  if (options.max_vio > 0) recipe.balance.gamma = 0;
+  recipe.data.eval_sequences = recipe.batch.sequences;
   const ModelConfig config = recipe_model(recipe, tokenizer_of(recipe));
   TrainBench bench;
 
@@ -65,7 +84,8 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
   bench.tokens_a_step = recipe.batch.sequences * recipe.data.sequence_length;
   TokenSource source(random_tokens(bench.tokens_a_step * recipe.run.steps + 1, config.vocab_size),
                      {recipe.data.sequence_length, config.num_nextn_predict_layers});
-  Trainer trainer(model, recipe, source);
+  Trainer trainer(model, recipe, source, &source);
+  if (options.max_vio > 0) make_uneven(trainer, options.max_vio);
   for (int64_t i = 0; i < options.warmup; ++i) trainer.step();
 
   const StepClock clock;
@@ -79,6 +99,7 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
     bench.seconds += s;
   }
   bench.tokens_per_s = median(rates);
+  bench.max_vio = worst_violation(trainer.last_loads());
   bench.elementwise_seconds = bench.seconds;
   double flops = 0;
   for (size_t i = 0; i < kParts; ++i) {

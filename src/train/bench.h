@@ -11,11 +11,14 @@ namespace hadal {
 struct TrainBenchOptions {
   int64_t steps = 8;   // timed
   int64_t warmup = 1;  // before them, not timed
+  // Above 0: router biases make experts' loads uneven, the worst layer's MaxVio being about this.
+  double max_vio = 0;
 };
 struct TrainBench {
   int64_t parameters = 0, tokens_a_step = 0, threads = 0;
   double tokens_per_s = 0;  // the median of the timed steps
   double loss = 0;          // of the last one
+  double max_vio = 0;       // of the last one, the worst layer
   // Seconds and FLOPs of the timed steps. Norms, RoPE, activations, routing and what else no part
   // claims are `elementwise_seconds`.
   std::array<StepClock::Total, kParts> parts{};

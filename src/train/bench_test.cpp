@@ -57,6 +57,13 @@ TEST(BenchTrain, counts_the_arithmetic_of_the_model) {
   EXPECT_DOUBLE_EQ(bench.gflops(), bench.tokens_per_s * bench.flops_per_token / 1e9);
 }
 
+TEST(BenchTrain, loads_are_as_uneven_as_asked) {
+  EXPECT_LT(bench_train(small_recipe(), {.steps = 1}).max_vio, 0.6);
+  // All to two of four experts would be 1.
+  EXPECT_NEAR(bench_train(small_recipe(), {.steps = 1, .warmup = 1, .max_vio = 0.8}).max_vio, 0.8,
+              0.15);
+}
+
 TEST(BenchTrain, needs_a_step) {
   EXPECT_THROW(bench_train(small_recipe(), {.steps = 0}), Error);
 }
