@@ -10,6 +10,12 @@ StepClock*& current() {
   return clock;
 }
 
+// Where the arithmetic of the running part is counted; null between parts.
+std::atomic<std::atomic<double>*>& running_flops() {
+  static std::atomic<std::atomic<double>*> flops{nullptr};
+  return flops;
+}
+
 }  // namespace
 
 const char* part_name(StepPart part) {
@@ -27,24 +33,31 @@ StepClock::~StepClock() {
   current() = nullptr;
 }
 
-TimedPart::TimedPart(StepPart part) {
+StepClock::Total StepClock::total(StepPart part) const {
+  const auto i = static_cast<size_t>(part);
+  return {seconds_[i], flops_[i]};
+}
+
+TimedPart::TimedPart(StepPart part) : part_(static_cast<size_t>(part)) {
   StepClock* clock = current();
-  if (clock == nullptr || clock->running_ != nullptr) return;
+  if (clock == nullptr || clock->running_) return;
   clock_ = clock;
-  clock->running_ = &clock->totals_[static_cast<size_t>(part)];
+  clock->running_ = true;
+  running_flops() = &clock->flops_[part_];
   begin_ = std::chrono::steady_clock::now();
 }
 
 TimedPart::~TimedPart() {
   if (clock_ == nullptr) return;
   const auto elapsed = std::chrono::steady_clock::now() - begin_;
-  clock_->running_->seconds += std::chrono::duration<double>(elapsed).count();
-  clock_->running_ = nullptr;
+  clock_->seconds_[part_] += std::chrono::duration<double>(elapsed).count();
+  clock_->running_ = false;
+  running_flops() = nullptr;
 }
 
 void count_flops(double flops) {
-  StepClock* clock = current();
-  if (clock != nullptr && clock->running_ != nullptr) clock->running_->flops += flops;
+  std::atomic<double>* running = running_flops();
+  if (running != nullptr) *running += flops;
 }
 
 }  // namespace hadal

@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 
@@ -25,13 +26,13 @@ class StepClock {
   ~StepClock();
   StepClock(const StepClock&) = delete;
   StepClock& operator=(const StepClock&) = delete;
-  const Total& total(StepPart part) const { return totals_[static_cast<size_t>(part)]; }
+  Total total(StepPart part) const;
 
  private:
   friend class TimedPart;
-  friend void count_flops(double flops);
-  std::array<Total, kParts> totals_{};
-  Total* running_ = nullptr;
+  std::array<double, kParts> seconds_{};
+  std::array<std::atomic<double>, kParts> flops_{};
+  bool running_ = false;
 };
 
 // Counts its lifetime. Inside another one it counts nothing: the outermost is the part.
@@ -44,10 +45,12 @@ class TimedPart {
 
  private:
   StepClock* clock_ = nullptr;  // null when it counts nothing
+  size_t part_;
   std::chrono::steady_clock::time_point begin_;
 };
 
-// Multiplications and additions, to the part that is running.
+// Multiplications and additions, to the part that is running, from any of the threads that work for
+// it.
 void count_flops(double flops);
 
 }  // namespace hadal

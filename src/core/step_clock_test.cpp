@@ -32,7 +32,7 @@ TEST(StepClock, the_outermost_part_gets_time_and_arithmetic) {
   EXPECT_EQ(clock.total(StepPart::kOptimizer).seconds, 0);
 }
 
-TEST(StepClock, nothing_is_counted_outside_of_its_life_or_in_other_threads) {
+TEST(StepClock, nothing_is_counted_outside_of_its_life_or_between_parts) {
   {
     const TimedPart before(StepPart::kHead);
     StepClock clock;

@@ -75,22 +75,18 @@ void moe_combine(In2 expert_out, Ids slot_of, In2 gates, Out2 y) {
   });
 }
 
-void moe_gates_backward(Out2 u, Out2 h, Ids slot_of, In2 gates, Out2 dgates) {
+void moe_gates_backward(Out2 u, Out2 h, In1 gates, Out1 dgates) {
   constexpr const char* kOp = "moe_gates_backward";
-  const int64_t tokens = gates.dim(0), top_k = gates.dim(1), width = u.dim(1);
-  check_slots(kOp, slot_of, tokens, top_k, u.dim(0));
+  const int64_t width = u.dim(1);
   check_same_shape(kOp, "h", h, "u", u);
-  check_same_shape(kOp, "dgates", dgates, "gates", gates);
+  check_length(kOp, "gates", gates, u.dim(0), "slot");
+  check_length(kOp, "dgates", dgates, u.dim(0), "slot");
   const Kernels& k = kernels();
-  // A slot belongs to one choice of one token, so no two tokens write the same row.
-  parallel_for(tokens, task_grain(top_k * width), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t j = 0; j < top_k; ++j) {
-        const int32_t slot = slot_of.data()[t * top_k + j];
-        dgates.row(t)[j] += k.dot(u.row(slot), h.row(slot), width);
-        k.scale_row(gates.row(t)[j], u.row(slot), width);
-        k.scale_row(gates.row(t)[j], h.row(slot), width);
-      }
+  parallel_for(u.dim(0), task_grain(width), [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s) {
+      dgates.data()[s] += k.dot(u.row(s), h.row(s), width);
+      k.scale_row(gates.data()[s], u.row(s), width);
+      k.scale_row(gates.data()[s], h.row(s), width);
     }
   });
 }

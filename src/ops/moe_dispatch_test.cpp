@@ -150,18 +150,23 @@ TEST(MoeGates, BackwardGivesTheGradientOfGatesAndOfWhatTheyWeigh) {
         }
         return sum;
       };
-      Matrix u({slots, m.D}), h({slots, m.D}), dgates = filled(m.T, m.K, -2);
+      Matrix u({slots, m.D}), h({slots, m.D}), gates({1, slots}), dgates = filled(1, slots, -2);
       std::vector<double> gated(ph.size());
       for (int64_t i = 0; i < slots; ++i) {
         const int64_t slot = m.d.slot_of.data()[i];
         std::copy_n(u_of_token.row(i / m.K), m.D, u.row(slot));
         std::copy_n(m.expert_out.row(slot), m.D, h.row(slot));
+        gates.data()[slot] = static_cast<float>(pg[size_t(i)]);
         for (int64_t c = 0; c < m.D; ++c) {
           gated[size_t(slot * m.D + c)] = pg[size_t(i)] * ph[size_t(slot * m.D + c)];
         }
       }
-      moe_gates_backward(u, h, m.d.slot_of, m.gates, dgates);
-      EXPECT_TRUE(gradient_added(-2, dgates, pg, loss, 1e-5));
+      moe_gates_backward(u, h, In1(gates.data(), {slots}), Out1(dgates.data(), {slots}));
+      Matrix by_token({m.T, m.K});
+      for (int64_t i = 0; i < slots; ++i) {
+        by_token.data()[i] = dgates.data()[m.d.slot_of.data()[i]];
+      }
+      EXPECT_TRUE(gradient_added(-2, by_token, pg, loss, 1e-5));
       EXPECT_TRUE(gradient_added(0, u, ph, loss, 1e-5, 200));
       EXPECT_TRUE(close(h, gated, 1e-6));
     }
@@ -195,9 +200,9 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
     const auto run = [&](int64_t threads) {
       ScopedThreads scope(threads);
       Matrix y({T, D}), u = random_matrix(T * K, D, 4), h = random_matrix(T * K, D, 5);
-      Matrix dgates({T, K}), dx({T, D});
+      Matrix slot_gates = random_matrix(1, T * K, 6), dgates({1, T * K}), dx({T, D});
       moe_combine(out, d.slot_of, gates, y);
-      moe_gates_backward(u, h, d.slot_of, gates, dgates);
+      moe_gates_backward(u, h, In1(slot_gates.data(), {T * K}), Out1(dgates.data(), {T * K}));
       moe_gather_backward(out, d.slot_of, K, dx);
       return std::array{std::move(y), std::move(u), std::move(h), std::move(dgates), std::move(dx)};
     };
@@ -212,13 +217,13 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
 TEST(MoeDispatch, TakesNoTokens) {
   const Matrix none({0, 4}), gates({0, 2});
   moe_combine(none, {}, gates, none);
-  moe_gates_backward(none, none, {}, gates, gates);
+  moe_gates_backward(none, none, {}, {});
   moe_gather_backward(none, {}, 2, none);
 }
 
 TEST(MoeDispatch, RefusesWrongShapesBeforeWriting) {
   const Matrix out = filled(4, 3, 1), gates = filled(2, 2, 1), y = filled(2, 3, 5);
-  const Matrix narrow({2, 2}), narrow_out({4, 2}), three({2, 3});
+  const Matrix narrow({2, 2}), narrow_out({4, 2});
   Slots good({4}), short_one({3}), bad({4});
   bad.data()[3] = 4;
   EXPECT_ERROR(moe_combine(out, short_one, gates, y), kShape,
@@ -227,9 +232,11 @@ TEST(MoeDispatch, RefusesWrongShapesBeforeWriting) {
   EXPECT_ERROR(moe_combine(narrow_out, good, gates, y), kShape, "expert_out is [4, 2]");
   EXPECT_ERROR(moe_combine(out, good, Matrix({1, 2}), y), kShape, "gates is [1, 2]");
   EXPECT_ERROR(moe_combine(out, {}, Matrix({2, 0}), y), kShape, "top_k is 0");
-  EXPECT_ERROR(moe_gates_backward(out, out, bad, gates, gates), kShape, "slot 4");
-  EXPECT_ERROR(moe_gates_backward(out, narrow_out, good, gates, gates), kShape, "h is [4, 2]");
-  EXPECT_ERROR(moe_gates_backward(out, out, good, gates, three), kShape, "dgates is [2, 3]");
+  const In1 four(out.data(), {4}), two(out.data(), {2});
+  const Out1 to_four(out.data(), {4}), to_two(out.data(), {2});
+  EXPECT_ERROR(moe_gates_backward(out, narrow_out, four, to_four), kShape, "h is [4, 2]");
+  EXPECT_ERROR(moe_gates_backward(out, out, two, to_four), kShape, "gates has 2 entries");
+  EXPECT_ERROR(moe_gates_backward(out, out, four, to_two), kShape, "dgates has 2 entries");
   EXPECT_ERROR(moe_gather_backward(out, bad, 2, y), kShape, "slot 4 of token 1");
   EXPECT_ERROR(moe_gather_backward(out, good, 3, y), kShape, "expected 2 tokens x 3");
   EXPECT_ERROR(moe_gather_backward(out, good, 0, y), kShape, "top_k is 0");

@@ -62,10 +62,9 @@ void sort_by_expert(View<const int32_t, 2> experts, std::span<int64_t> offsets,
 // y[t] += sum_j gates[t,j] * expert_out[slot_of[t*K+j]], in the order of j.
 void moe_combine(In2 expert_out, Ids slot_of, In2 gates, Out2 y);
 // Its backward where expert_out = W h, without keeping expert_out. With u[slot] = W^T dy[t] given:
-//   dgates[t,j] += u . h  (= dy . W h),  then u *= gate, which is dL/dh, and h *= gate, so that
-//   dL/dW
-// is dy[t] h^T. u and h [S, width].
-void moe_gates_backward(Out2 u, Out2 h, Ids slot_of, In2 gates, Out2 dgates);
+//   dgates[slot] += u . h  (= dy . W h),  then u *= gate, which is dL/dh, and h *= gate, so that
+// dL/dW is dy[t] h^T. u and h [S, width]; gates and dgates [S], by slot.
+void moe_gates_backward(Out2 u, Out2 h, In1 gates, Out1 dgates);
 // dx[t] += sum_j dx_slots[slot_of[t*K+j]]: the adjoint of sending a token to its experts.
 void moe_gather_backward(In2 dx_slots, Ids slot_of, int64_t top_k, Out2 dx);
 

@@ -1,6 +1,9 @@
 // DeepSeekMoE (V3 report, sec. 2.1.2): router, routed experts on token lists, shared experts.
+#include <algorithm>
 #include <array>
-#include <cstring>
+#include <numeric>
+
+#include "core/parallel.h"
 
 #include "model/ffn/ffn.h"
 #include "model/layers.h"
@@ -75,18 +78,9 @@ class Moe final : public Ffn {
     add_balance_loss(*saved, pass, {});
 
     saved->gate_up = pass.saved.floats(slots, 2 * width_);
-    const Weights w = weights();
-    if (w.gate_up.empty()) {
-      grouped_linear(x, saved->routing.by_token(), w.gate, gate(saved->gate_up), pass.precision);
-      grouped_linear(x, saved->routing.by_token(), w.up, up(saved->gate_up), pass.precision);
-    } else {
-      grouped_linear(x, saved->routing.by_token(), w.gate_up, saved->gate_up, pass.precision);
-    }
     const Arena::Scope scope(pass.scratch);
-    const Out2 product = pass.scratch.floats(slots, width_);
     const Out2 expert_out = pass.scratch.floats(slots, hidden_);
-    swiglu(gate(saved->gate_up), up(saved->gate_up), product);
-    grouped_linear(product, saved->routing.by_slot(), w.down, expert_out, pass.precision);
+    experts_forward(x, *saved, pass, expert_out);
     if (shared_) {
       saved->shared = shared_->forward(x, y, pass);
     } else {
@@ -103,8 +97,8 @@ class Moe final : public Ffn {
     if (shared_) shared_->backward(dy, *saved.shared, pass, dx);
 
     const Arena::Scope scope(pass.scratch);
-    const Out2 d_gates = pass.scratch.zeros(rows, shape_.top_k);
     const Out2 dx_slots = pass.scratch.zeros(slots, hidden_);
+    const Out2 d_gates = pass.scratch.zeros(rows, shape_.top_k);
     experts_backward(dy, saved, pass, dx_slots, d_gates);
     moe_gather_backward(dx_slots, routing.slot_of, shape_.top_k, dx);
 
@@ -151,28 +145,43 @@ class Moe final : public Ffn {
   }
 
  private:
-  struct Weights {
-    std::vector<WeightView> gate, up, down;
-    std::vector<WeightView> gate_up;  // both as one, or empty where they lie apart
-  };
+  // Those of every expert, or of some. gate_up is gate and up as one, or empty where any two lie
+  // apart.
+  template <class T>
+  struct PerExpert {
+    std::vector<T> gate, up, down, gate_up;
 
-  Weights weights() const {
-    Weights w;
-    for (const Expert& e : experts_) {
-      w.gate.push_back(e.gate->weight());
-      w.up.push_back(e.up->weight());
-      w.down.push_back(e.down->weight());
-      const WeightView both = joined_weight(e.inputs());
-      if (both.data != nullptr) w.gate_up.push_back(both);
+    PerExpert of(int64_t first, int64_t last) const {
+      const auto some = [&](const std::vector<T>& all) {
+        if (all.empty()) return all;
+        return std::vector<T>(all.begin() + first, all.begin() + last);
+      };
+      return {some(gate), some(up), some(down), some(gate_up)};
     }
-    if (w.gate_up.size() < w.gate.size()) w.gate_up.clear();
-    return w;
-  }
+  };
+  using Weights = PerExpert<WeightView>;
+  using Gradients = PerExpert<Out2>;
 
-  std::vector<Out2> gradients(Param* Expert::*part) const {
-    std::vector<Out2> out;
-    for (const Expert& e : experts_) out.push_back((e.*part)->grad());
-    return out;
+  static bool is_nothing(const WeightView& w) { return w.data == nullptr; }
+  static bool is_nothing(const Out2& g) { return g.empty(); }
+  template <class T, class One, class Both>
+  PerExpert<T> per_expert(One one, Both both) const {
+    PerExpert<T> all;
+    for (const Expert& e : experts_) {
+      all.gate.push_back(one(*e.gate));
+      all.up.push_back(one(*e.up));
+      all.down.push_back(one(*e.down));
+      const T joined = both(e.inputs());
+      if (!is_nothing(joined)) all.gate_up.push_back(joined);
+    }
+    if (all.gate_up.size() < all.gate.size()) all.gate_up.clear();
+    return all;
+  }
+  Weights weights() const {
+    return per_expert<WeightView>([](const Param& p) { return p.weight(); }, joined_weight);
+  }
+  Gradients gradients() const {
+    return per_expert<Out2>([](const Param& p) { return p.grad(); }, joined_gradient);
   }
 
   Routing route(In2 scores, Arena& arena) const {
@@ -215,43 +224,103 @@ class Moe final : public Ffn {
   Out2 gate(Out2 gate_up) const { return gate_up.cols(0, width_); }
   Out2 up(Out2 gate_up) const { return gate_up.cols(width_, 2 * width_); }
 
+  // Calls fn(group, memory) for groups of experts, with rows of so many columns for theirs. An
+  // expert is a group, gone through by one thread, and what lies between its matrices stays in that
+  // core's cache; where one has too large a share of the slots, all are one group and each
+  // operation has all threads. The same bits: no operation looks beyond an expert.
+  struct Group {
+    int64_t first, last;  // experts
+    int64_t begin, end;   // slots
+    ExpertRows by_token, by_slot;
+  };
+  template <class Fn>
+  void for_experts(const Routing& routing, int64_t columns, Arena& scratch, Fn fn) const {
+    const TimedPart timed(StepPart::kExperts);
+    const int64_t* offsets = routing.offsets.data();
+    const int64_t slots = offsets[shape_.experts], threads = num_threads();
+    const auto rows_of = [&](int64_t e) { return offsets[e + 1] - offsets[e]; };
+    std::vector<int64_t> order(static_cast<size_t>(shape_.experts));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return rows_of(a) > rows_of(b); });
+    const int64_t largest = rows_of(order[0]);
+    if (largest * threads > slots) {
+      const Group all{0, shape_.experts, 0, slots, routing.by_token(), routing.by_slot()};
+      return fn(all, scratch.floats(slots, columns));
+    }
+    const Out2 memory = scratch.floats(threads * largest, columns);
+    parallel_tasks(shape_.experts, [&](int64_t i) {
+      const int64_t e = order[static_cast<size_t>(i)], n = rows_of(e);
+      if (n == 0) return;
+      const std::array<int64_t, 2> both{0, n};
+      const Ids tokens(routing.tokens.data() + offsets[e], {n});
+      const int64_t mine = thread_index() * largest;
+      fn(Group{e, e + 1, offsets[e], offsets[e + 1], {tokens, both}, {{}, both}},
+         memory.rows(mine, mine + n));
+    });
+  }
+
+  void experts_forward(In2 x, const MoeSaved& saved, TrainPass& pass, Out2 expert_out) const {
+    const Weights w = weights();
+    for_experts(saved.routing, width_, pass.scratch, [&](const Group& g, Out2 product) {
+      const Out2 gate_up = saved.gate_up.rows(g.begin, g.end);
+      const Weights mine = w.of(g.first, g.last);
+      if (mine.gate_up.empty()) {
+        grouped_linear(x, g.by_token, mine.gate, gate(gate_up), pass.precision);
+        grouped_linear(x, g.by_token, mine.up, up(gate_up), pass.precision);
+      } else {
+        grouped_linear(x, g.by_token, mine.gate_up, gate_up, pass.precision);
+      }
+      swiglu(gate(gate_up), up(gate_up), product);
+      grouped_linear(product, g.by_slot, mine.down, expert_out.rows(g.begin, g.end),
+                     pass.precision);
+    });
+  }
+
   // The experts' outputs are not kept: what the gates' gradient needs of them comes from the
   // inputs of the last product (moe_gates_backward).
   void experts_backward(In2 dy, const MoeSaved& saved, TrainPass& pass, Out2 dx_slots,
                         Out2 d_gates) const {
-    const int64_t slots = dx_slots.dim(0);
-    const Routing& routing = saved.routing;
     const Weights w = weights();
+    const Gradients dw = gradients();
     const Arena::Scope scope(pass.scratch);
-    const Out2 product = pass.scratch.floats(slots, width_);
-    const Out2 d_product = pass.scratch.zeros(slots, width_);
-    const Out2 d_gate_up = pass.scratch.zeros(slots, 2 * width_);
-    swiglu(gate(saved.gate_up), up(saved.gate_up), product);
-    grouped_linear_backward(dy, routing.by_token(), {}, {}, w.down, d_product, {}, pass.precision);
-    moe_gates_backward(d_product, product, routing.slot_of, routing.gates, d_gates);
-    grouped_linear_backward(dy, routing.by_token(), product, routing.by_slot(), w.down, {},
-                            gradients(&Expert::down), pass.precision);
-    swiglu_backward(d_product, gate(saved.gate_up), up(saved.gate_up), gate(d_gate_up),
-                    up(d_gate_up));
-    const std::vector<Out2> joined = joined_gradients();
-    if (!w.gate_up.empty() && !joined.empty()) {
-      grouped_linear_backward(d_gate_up, routing.by_slot(), saved.x, routing.by_token(), w.gate_up,
-                              dx_slots, joined, pass.precision);
-      return;
+    const Routing& routing = saved.routing;
+    const int64_t slots = routing.slot_of.dim(0);
+    const Out2 slot_gates = pass.scratch.floats(slots, 1),
+               d_slot_gates = pass.scratch.zeros(slots, 1);
+    for (int64_t i = 0; i < slots; ++i) {
+      slot_gates.data()[routing.slot_of.data()[i]] = routing.gates.data()[i];
     }
-    grouped_linear_backward(gate(d_gate_up), routing.by_slot(), saved.x, routing.by_token(), w.gate,
-                            dx_slots, gradients(&Expert::gate), pass.precision);
-    grouped_linear_backward(up(d_gate_up), routing.by_slot(), saved.x, routing.by_token(), w.up,
-                            dx_slots, gradients(&Expert::up), pass.precision);
-  }
-
-  std::vector<Out2> joined_gradients() const {
-    std::vector<Out2> all;
-    for (const Expert& e : experts_) {
-      all.push_back(joined_gradient(e.inputs()));
-      if (all.back().empty()) return {};
+    const auto part = [](Out2 of_slots, const Group& g) {
+      return Out1(of_slots.row(g.begin), {g.end - g.begin});
+    };
+    for_experts(routing, 4 * width_, pass.scratch, [&](const Group& g, Out2 memory) {
+      const Out2 gate_up = saved.gate_up.rows(g.begin, g.end), dx = dx_slots.rows(g.begin, g.end);
+      const Out2 product = memory.cols(0, width_), d_product = memory.cols(width_, 2 * width_);
+      const Out2 d_gate_up = memory.cols(2 * width_, 4 * width_);
+      const Weights mine = w.of(g.first, g.last);
+      const Gradients to = dw.of(g.first, g.last);
+      fill_zero(memory.cols(width_, 4 * width_));
+      swiglu(gate(gate_up), up(gate_up), product);
+      grouped_linear_backward(dy, g.by_token, {}, {}, mine.down, d_product, {}, pass.precision);
+      moe_gates_backward(d_product, product, part(slot_gates, g), part(d_slot_gates, g));
+      grouped_linear_backward(dy, g.by_token, product, g.by_slot, mine.down, {}, to.down,
+                              pass.precision);
+      swiglu_backward(d_product, gate(gate_up), up(gate_up), gate(d_gate_up), up(d_gate_up));
+      const auto inputs = [&](Out2 d, std::span<const WeightView> weight,
+                              std::span<const Out2> gradient) {
+        grouped_linear_backward(d, g.by_slot, saved.x, g.by_token, weight, dx, gradient,
+                                pass.precision);
+      };
+      if (!mine.gate_up.empty() && !to.gate_up.empty()) {
+        return inputs(d_gate_up, mine.gate_up, to.gate_up);
+      }
+      inputs(gate(d_gate_up), mine.gate, to.gate);
+      inputs(up(d_gate_up), mine.up, to.up);
+    });
+    for (int64_t i = 0; i < slots; ++i) {
+      d_gates.data()[i] += d_slot_gates.data()[routing.slot_of.data()[i]];
     }
-    return all;
   }
 
   int64_t layer_, hidden_, width_;
