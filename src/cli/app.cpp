@@ -21,6 +21,7 @@
   X(score)                \
   X(tokenize)             \
   X(detokenize)           \
+  X(template)             \
   X(tokenizer)            \
   X(selftest)             \
   X(completion)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "core/error.h"
 
@@ -12,23 +13,33 @@ namespace {
 
 constexpr size_t kMaxDepth = 512;
 
+// An ordered object looks for a key among all it has: its keys are checked beforehand instead.
+void add(OrderedJson& object, std::string key, OrderedJson value) {
+  object.get_ref<OrderedJson::object_t&>().emplace_back(std::move(key), std::move(value));
+}
+void add(Json& object, std::string key, Json value) {
+  object.emplace(std::move(key), std::move(value));
+}
+
 // Depth is bounded by the parser before this recursion begins.
-Json convert(simdjson::dom::element element, const std::string& name) {
+template <class Tree>
+Tree convert(simdjson::dom::element element, const std::string& name) {
   using simdjson::dom::element_type;
   switch (element.type()) {
     case element_type::OBJECT: {
-      Json object = Json::object();
+      Tree object = Tree::object();
+      std::unordered_set<std::string_view> keys;
       for (const auto& field : simdjson::dom::object(element)) {
-        const bool added =
-            object.emplace(std::string(field.key), convert(field.value, name)).second;
-        HADAL_CHECK(added, kFormat, name, ": key \"", field.key, "\" stands twice in one object");
+        HADAL_CHECK(keys.insert(field.key).second, kFormat, name, ": key \"", field.key,
+                    "\" stands twice in one object");
+        add(object, std::string(field.key), convert<Tree>(field.value, name));
       }
       return object;
     }
     case element_type::ARRAY: {
-      Json array = Json::array();
+      Tree array = Tree::array();
       for (simdjson::dom::element item : simdjson::dom::array(element)) {
-        array.push_back(convert(item, name));
+        array.push_back(convert<Tree>(item, name));
       }
       return array;
     }
@@ -67,13 +78,8 @@ std::string position_of_error(std::string_view text) {
   return {};
 }
 
-[[noreturn]] void wrong_type(const Json& value, const std::string& where, std::string_view wanted) {
-  throw Error(ErrorKind::kFormat, str(where, " is ", json_brief(value), ", expected ", wanted));
-}
-
-}  // namespace
-
-Json parse_json(std::string_view text, const std::string& name) {
+template <class Tree>
+Tree parse(std::string_view text, const std::string& name) {
   simdjson::dom::parser parser;
   auto error = parser.allocate(std::max<size_t>(text.size(), 1), kMaxDepth);
   HADAL_CHECK(!error, kResource, name, ": ", simdjson::error_message(error));
@@ -82,7 +88,21 @@ Json parse_json(std::string_view text, const std::string& name) {
   error = parser.parse(padded).get(root);
   HADAL_CHECK(!error, kFormat, name, ": not valid JSON: ", simdjson::error_message(error),
               position_of_error(text));
-  return convert(root, name);
+  return convert<Tree>(root, name);
+}
+
+[[noreturn]] void wrong_type(const Json& value, const std::string& where, std::string_view wanted) {
+  throw Error(ErrorKind::kFormat, str(where, " is ", json_brief(value), ", expected ", wanted));
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& name) {
+  return parse<Json>(text, name);
+}
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& name) {
+  return parse<OrderedJson>(text, name);
 }
 
 int64_t json_int(const Json& value, const std::string& where) {

@@ -13,6 +13,8 @@ using OrderedJson = nlohmann::ordered_json;
 // Parses text from outside with simdjson: strict JSON, valid UTF-8, at most 512 levels deep, no key
 // twice in one object. Error{kFormat} starts with `name` (a path) and says what is wrong and where.
 Json parse_json(std::string_view text, const std::string& name);
+// The same with the keys of objects in the order of the text.
+OrderedJson parse_ordered_json(std::string_view text, const std::string& name);
 
 // Typed look-up with errors that name file, key, value and expectation: Error{kFormat}.
 // `where` is "config.json" or "model.safetensors: tensor \"x\"".
