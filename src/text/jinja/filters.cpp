@@ -233,6 +233,7 @@ Value indent(Context& context, const Value& value, const Args& args) {
 
 Value truncate(Context& context, const Value& value, const Args& args) {
   const Parameters p("truncate", args, {"length", "killwords", "end", "leeway"});
+  if (value.is<Undefined>()) return value;
   HADAL_CHECK(value.is_string(), kFormat, "truncate of a value of type ", type_name(value),
               ", expected a string");
   const std::string& text = value.string();

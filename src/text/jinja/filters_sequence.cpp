@@ -216,10 +216,24 @@ Value dictsort(Context& context, const Value& value, const Args& args) {
   return make_list(sorted(context, std::move(pairs), p.truth_or(2, false)), context.budget);
 }
 
+// What Python can look up in a set: no lists and dictionaries, nor tuples with them.
+bool is_hashable(const Value& value) {
+  if (value.is<DictPtr>()) return false;
+  const auto* list = value.get<SequencePtr>();
+  if (list == nullptr) return true;
+  if ((*list)->kind == Kind::kTuple) {
+    return std::all_of((*list)->items.begin(), (*list)->items.end(), is_hashable);
+  }
+  return (*list)->kind != Kind::kList;
+}
+
 Value unique(Context& context, const Value& value, const Args& args) {
   const Parameters p("unique", args, {"case_sensitive", "attribute"});
   std::vector<Value> seen, out;
   for (const auto& [key, item] : keyed(context, value, p.get(1), p.truth_or(0, false))) {
+    const std::vector<Value>& parts = (*key.get<SequencePtr>())->items;
+    HADAL_CHECK(std::all_of(parts.begin(), parts.end(), is_hashable), kFormat,
+                "unique of items that are lists or dictionaries, expected strings or numbers");
     const bool known = std::any_of(seen.begin(), seen.end(), [&, &k = key](const Value& each) {
       return equal(each, k, context.budget);
     });

@@ -341,8 +341,6 @@ class Machine {
     const Value value = pop();
     auto loop = std::make_shared<Loop>();
     loop->items = iterate(value, context_.budget);
-    const size_t outer = calls_.empty() ? 0 : calls_.back().rounds;
-    loop->depth = static_cast<int64_t>(rounds_.size() - outer) + 1;
     context_.budget.make(sizeof(Loop));
     rounds_.push_back({std::move(loop)});
     open_scope(scope_);

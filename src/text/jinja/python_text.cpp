@@ -216,7 +216,7 @@ std::vector<std::string> split(std::string_view text, std::optional<std::string_
   while (!text.empty()) {
     budget.make(sizeof(std::string));
     if (most >= 0 && static_cast<int64_t>(parts.size()) == most) {
-      parts.emplace_back(strip(text, {}, false, true));
+      parts.emplace_back(text);
       break;
     }
     size_t end = 0;
@@ -247,7 +247,7 @@ std::vector<std::string> rsplit(std::string_view text, std::optional<std::string
     while (!text.empty()) {
       budget.make(sizeof(std::string));
       if (most >= 0 && static_cast<int64_t>(parts.size()) == most) {
-        parts.emplace_back(strip(text, {}, true, false));
+        parts.emplace_back(text);
         break;
       }
       size_t begin = text.size();

@@ -88,7 +88,6 @@ struct Method {
 // The state of a for loop, seen as `loop`.
 struct Loop {
   SequencePtr items;
-  int64_t depth = 1;  // of loops around it, itself included
   int64_t index = -1;
 };
 
