@@ -24,13 +24,14 @@ endfunction()
 hadal_find_library(zstd HEADER zstd.h LIBRARY zstd)
 hadal_find_library(pcre2 HEADER pcre2.h LIBRARY pcre2-8)
 target_compile_definitions(hadal::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
+hadal_find_library(edit HEADER histedit.h LIBRARY edit)
 hadal_find_library(tomlplusplus HEADER toml++/toml.h)
 
 set(HADAL_EXTERNAL_core Threads::Threads fmt::fmt spdlog::spdlog simdjson::simdjson
     nlohmann_json::nlohmann_json hadal::zstd)
 set(HADAL_EXTERNAL_text hadal::pcre2)
 set(HADAL_EXTERNAL_train hadal::tomlplusplus)
-set(HADAL_EXTERNAL_cli CLI11::CLI11)
+set(HADAL_EXTERNAL_cli CLI11::CLI11 hadal::edit)
 
 if(HADAL_TESTS STREQUAL "AUTO")
   find_package(GTest QUIET)

@@ -15,6 +15,7 @@
   X(bench_train)          \
   X(export)               \
   X(generate)             \
+  X(chat)                 \
   X(inspect)              \
   X(logits)               \
   X(grad)                 \

@@ -12,9 +12,9 @@ namespace hadal {
 namespace {
 
 struct Options {
-  std::string model, prompt_file, speculate = "auto", cache = "bf16";
-  std::vector<std::string> prompts, stops;
-  GenerateOptions generate;
+  std::string model, prompt_file;
+  std::vector<std::string> prompts;
+  GenerationArgs args;
   int64_t samples = 1;
   bool plain = false, json = false;
 };
@@ -43,23 +43,21 @@ void read_prompts(const std::string& path, std::vector<std::string>& prompts) {
 }
 
 int run(Options o) {
-  o.generate.speculation = parse_speculation(o.speculate);
-  o.generate.cache_dtype = o.cache == "fp32" ? DType::kF32 : DType::kBF16;
-  check_sampling(o.generate.sampling);
+  finish_generation_args(o.args);
   if (!o.prompt_file.empty()) read_prompts(o.prompt_file, o.prompts);
   HADAL_CHECK(!o.prompts.empty(), kUsage, "no prompt: give -p TEXT or --prompts FILE");
   TextGenerator generator(o.model);
-  const uint64_t seed = o.generate.sampling.seed;
+  const uint64_t seed = o.args.options.sampling.seed;
   const bool many = o.prompts.size() * static_cast<size_t>(o.samples) > 1;
   for (const std::string& prompt : o.prompts) {
     for (int64_t s = 0; s < o.samples; ++s) {
-      o.generate.sampling.seed = seed + static_cast<uint64_t>(s);
+      o.args.options.sampling.seed = seed + static_cast<uint64_t>(s);
       const bool stream = !o.json;
       if (stream) std::cout << prompt << std::flush;
-      const GeneratedText out =
-          generator.generate(prompt, o.generate, o.stops, !o.plain, [&](const std::string& piece) {
-            if (stream) std::cout << piece << std::flush;
-          });
+      const GeneratedText out = generator.generate(prompt, o.args.options, o.args.stops, !o.plain,
+                                                   [&](const std::string& piece) {
+                                                     if (stream) std::cout << piece << std::flush;
+                                                   });
       if (o.json) {
         print_json(generated_json(prompt, out));
         continue;
@@ -81,28 +79,15 @@ void add_generate(Cli& cli) {
       "  hadal generate MODEL --prompts questions.jsonl --temperature 0.7 --seed 3 --json\n"
       "The same seed gives the same tokens, with and without speculation.\n");
   auto o = std::make_shared<Options>();
-  auto& sampling = o->generate.sampling;
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "-p,--prompt", o->prompts, "text to go on from; repeatable")
       .type_name("TEXT")
       .repeatable();
   add_option(command, "--prompts", o->prompt_file, "one a line, or .jsonl with \"prompt\"")
       .type_name("FILE");
-  add_option(command, "-n,--max-tokens", o->generate.max_tokens, "new tokens at most (128)")
-      .range(1, int64_t{1} << 30);
   add_option(command, "--samples", o->samples, "texts for each prompt, seeds one apart (1)")
       .range(1, int64_t{1} << 20);
-  add_option(command, "--temperature", sampling.temperature, "0: always the likeliest (1)");
-  add_option(command, "--top-k", sampling.top_k, "keep the k likeliest (0: all)");
-  add_option(command, "--top-p", sampling.top_p, "keep the likeliest that sum to p (1)");
-  add_option(command, "--min-p", sampling.min_p, "keep what is this likely beside the best (0)");
-  add_option(command, "--seed", sampling.seed, "of the random numbers (0)");
-  add_option(command, "--stop", o->stops, "end before this text; repeatable")
-      .type_name("TEXT")
-      .repeatable();
-  add_option(command, "--speculate", o->speculate, "auto, off, or drafts a step (auto)");
-  add_option(command, "--cache-dtype", o->cache, "of the KV cache: bf16 or fp32 (bf16)")
-      .one_of({"bf16", "fp32"});
+  add_generation_args(command, o->args);
   add_flag(command, "--plain", o->plain, "special tokens in the prompt are ordinary text");
   add_threads(command);
   add_json(command, o->json, "one JSON object a text");

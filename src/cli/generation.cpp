@@ -35,7 +35,8 @@ TextGenerator::TextGenerator(const std::string& folder)
 
 GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
                                       const std::vector<std::string>& stops, bool special,
-                                      const std::function<void(const std::string&)>& on_text) {
+                                      const std::function<void(const std::string&)>& on_text,
+                                      const std::function<bool()>& stop) {
   const ModelConfig& config = pretrained_.model->config();
   options.vocabulary = std::min(tokenizer_.vocab_size(), config.vocab_size);
   options.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
@@ -53,12 +54,36 @@ GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions
     out.ids.push_back(id);
     show(filter.push(decoder.push(id)));
     out.stopped = filter.stopped();
-    return !out.stopped;
+    return !out.stopped && !(stop && stop());
   });
   pretrained_.check_intact();
   show(filter.push(decoder.flush()));
   show(filter.flush());
   return out;
+}
+
+void add_generation_args(CLI::App* command, GenerationArgs& args) {
+  auto& sampling = args.options.sampling;
+  add_option(command, "-n,--max-tokens", args.options.max_tokens,
+             fmt::format("new tokens at most ({})", args.options.max_tokens))
+      .range(1, int64_t{1} << 30);
+  add_option(command, "--temperature", sampling.temperature, "0: always the likeliest (1)");
+  add_option(command, "--top-k", sampling.top_k, "keep the k likeliest (0: all)");
+  add_option(command, "--top-p", sampling.top_p, "keep the likeliest that sum to p (1)");
+  add_option(command, "--min-p", sampling.min_p, "keep what is this likely beside the best (0)");
+  add_option(command, "--seed", sampling.seed, "of the random numbers (0)");
+  add_option(command, "--stop", args.stops, "end before this text; repeatable")
+      .type_name("TEXT")
+      .repeatable();
+  add_option(command, "--speculate", args.speculate, "auto, off, or drafts a step (auto)");
+  add_option(command, "--cache-dtype", args.cache, "of the KV cache: bf16 or fp32 (bf16)")
+      .one_of({"bf16", "fp32"});
+}
+
+void finish_generation_args(GenerationArgs& args) {
+  args.options.speculation = parse_speculation(args.speculate);
+  args.options.cache_dtype = args.cache == "fp32" ? DType::kF32 : DType::kBF16;
+  check_sampling(args.options.sampling);
 }
 
 Speculation parse_speculation(const std::string& text) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "core/json.h"
 #include "infer/generator.h"
 #include "model/pretrained.h"
@@ -25,16 +26,27 @@ class TextGenerator {
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
   // End tokens are the model's. `special`: tokens such as <|EOT|> written in the prompt are meant.
-  // Pieces of text arrive as soon as they are certain.
+  // Pieces of text arrive as soon as they are certain. `stop` is asked after each token.
   GeneratedText generate(const std::string& prompt, GenerateOptions options,
                          const std::vector<std::string>& stops, bool special,
-                         const std::function<void(const std::string&)>& on_text);
+                         const std::function<void(const std::string&)>& on_text,
+                         const std::function<bool()>& stop = {});
 
  private:
   Pretrained pretrained_;
   Tokenizer tokenizer_;
   Generator generator_;
 };
+
+// How text is drawn, as commands take it.
+struct GenerationArgs {
+  GenerateOptions options;
+  std::vector<std::string> stops;
+  std::string speculate = "auto", cache = "bf16";
+};
+void add_generation_args(CLI::App* command, GenerationArgs& args);
+// After parsing. Error{kUsage} names what is out of range.
+void finish_generation_args(GenerationArgs& args);
 
 // "auto", "off" or a number of drafts; Error{kUsage} otherwise.
 Speculation parse_speculation(const std::string& text);

@@ -45,7 +45,8 @@ std::vector<float> numbers(const SafetensorsFile& file, const std::string& name)
 TEST(Commands, HelpAndVersion) {
   const Outcome help = hadal("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* name : {"train", "export", "logits", "grad", "score", "tokenize", "selftest"}) {
+  for (const char* name :
+       {"train", "export", "chat", "template", "logits", "grad", "score", "tokenize", "selftest"}) {
     EXPECT_NE(help.out.find(name), std::string::npos) << name;
     EXPECT_EQ(hadal(std::string(name) + " --help").code, 0) << name;
   }
@@ -104,6 +105,39 @@ TEST(Commands, CompletionListsTheCommands) {
   EXPECT_EQ(std::system(("bash -n <<'EOF'\n" + hadal("completion bash").out + "EOF\n").c_str()), 0);
 }
 
+// A conversation of two turns through pipes.
+void chat_with(const fs::path& model) {
+  std::ofstream(model.parent_path() / "in.txt")
+      << "/system Be kind.\nThe cat\n/nonsense\nsat on\n/save "
+      << (model.parent_path() / "chat").string() << "\n/exit\nnot read\n";
+  const std::string command = "chat " + model.string() + " -n 4 --seed 1 --threads 1 < " +
+                              (model.parent_path() / "in.txt").string();
+  const Outcome without = hadal(command);
+  EXPECT_EQ(without.code, 2);
+  EXPECT_NE(without.err.find("has no chat template"), std::string::npos) << without.err;
+
+  std::ofstream(model / "chat_template.jinja")
+      << "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+         "{% if add_generation_prompt %}assistant:{% endif %}";
+  const Outcome chat = hadal(command);
+  EXPECT_EQ(chat.code, 1);  // one line was no command
+  EXPECT_NE(chat.err.find("no command /nonsense"), std::string::npos) << chat.err;
+  EXPECT_NE(chat.err.find("context "), std::string::npos) << chat.err;
+  const OrderedJson saved = OrderedJson::parse(read_file(model.parent_path() / "chat"));
+  ASSERT_EQ(saved["messages"].size(), 5u);
+  EXPECT_EQ(saved["messages"][0]["content"], "Be kind.");
+  EXPECT_EQ(saved["messages"][3]["content"], "sat on");
+  EXPECT_EQ(chat.out, saved["messages"][2]["content"].get<std::string>() + "\n" +
+                          saved["messages"][4]["content"].get<std::string>() + "\n");
+
+  const Outcome text =
+      hadal("template " + model.string() + " --jsonl " + (model.parent_path() / "chat").string());
+  ASSERT_EQ(text.code, 0) << text.err;
+  const auto first = Json::parse(text.out).get<std::string>();
+  EXPECT_EQ(first.rfind("system: Be kind.\nuser: The cat\nassistant: ", 0), 0u) << first;
+  fs::remove(model / "chat_template.jinja");
+}
+
 // From text to a tokenizer, a trained model, a resumed run, an export, and a score.
 TEST(Commands, TrainFromNothing) {
   const fs::path folder = scratch_dir();
@@ -147,6 +181,8 @@ TEST(Commands, TrainFromNothing) {
   int64_t steps = 0;
   for (std::string line; std::getline(log, line);) EXPECT_EQ(Json::parse(line)["step"], ++steps);
   EXPECT_EQ(steps, 6);
+
+  chat_with(folder / "run" / "model");
 
   const std::string exported = (folder / "model").string();
   ASSERT_EQ(hadal("export " + run + " --step 6 --out " + exported).code, 0);
