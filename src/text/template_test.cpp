@@ -31,7 +31,7 @@ TEST(Template, EqualsJinja2) {
     try {
       const std::string text = render(source, variables);
       EXPECT_FALSE(golden.contains("error")) << source << "\nis an error elsewhere, here: " << text;
-      if (!golden.contains("error")) EXPECT_EQ(text, golden["text"].get<std::string>()) << source;
+      EXPECT_EQ(text, golden.value("text", "")) << source;
       ++texts;
     } catch (const Error& e) {
       EXPECT_TRUE(golden.contains("error")) << source << "\n" << e.what();
@@ -112,7 +112,7 @@ TEST(ChatTemplate, EqualsHuggingFace) {
     const bool is_v3 = row["template"] == "v3";
     const auto expected = row["rendered"].get<std::string>();
     EXPECT_EQ((is_v3 ? v3 : r1).render(request), expected);
-    if (is_v3) EXPECT_EQ(of_model.render(request), expected);
+    EXPECT_EQ((is_v3 ? of_model : r1).render(request), expected);
   }
   EXPECT_GT(count, 100);
 }
