@@ -9,6 +9,8 @@
 // clang-format off
 #include "kernels/gemm_pack.inl"
 #include "kernels/gemm.inl"
+#include "kernels/fp8_codec.inl"
+#include "kernels/gemm_fp8.inl"
 #include "kernels/gemv.inl"
 #include "kernels/row.inl"
 #include "kernels/activation.inl"
@@ -27,8 +29,8 @@ extern const Kernels HADAL_FAMILY_TABLE;
 constinit const Kernels HADAL_FAMILY_TABLE{
     .family = HADAL_FAMILY_NAME,
 
-    .gemm_workspace = gemm_workspace,
-    .gemm = gemm,
+    .gemm_workspace = any_gemm_workspace,
+    .gemm = any_gemm,
     .gemv = gemv,
     .gemv_across = gemv_across,
 
@@ -39,6 +41,13 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .scale_row = scale_row,
     .add_row = add_row,
     .add_scaled_row = add_scaled_row,
+
+    .fp8_encode_row = fp8::encode_row,
+    .fp8_encode_columns = fp8::encode_columns,
+    .fp8_encode_blocks = fp8::encode_blocks,
+    .fp8_decode_row = fp8::decode_row,
+    .e5m6_encode_row = fp8::encode_e5m6_row,
+    .e5m6_decode_row = fp8::decode_e5m6_row,
 
     .rmsnorm_row = rmsnorm_row,
     .rmsnorm_backward_row = rmsnorm_backward_row,

@@ -5,13 +5,26 @@
 
 namespace hadal {
 
+// The scales of an operand of E4M3 codes: a float for each tile of 128 of k and `lanes` lanes (1 or
+// 128), where a lane is a row of A in C, or a column of B. That of lane l in tile t of k is
+//   data[(first_lane + l) / lanes * lane_stride + t * k_stride],
+// with rows[l] in the place of first_lane + l when the operand has `rows`.
+struct TileScales {
+  const float* data = nullptr;
+  int64_t lane_stride = 0, k_stride = 0, lanes = 1, first_lane = 0;
+};
+
 // One matrix of a GEMM as it lies in memory: row-major, `stride` elements from row to row, FP32 or
-// BF16. With `rows`, stored row i is data + rows[i] * stride: a token list read while packing.
+// BF16, or E4M3 codes when it has scales. With `rows`, stored row i is data + rows[i] * stride: a
+// token list read while packing; of codes, only where rows are lanes.
 struct GemmOperand {
   const void* data = nullptr;
   int64_t stride = 0;
   bool bf16 = false;
   const int32_t* rows = nullptr;
+  TileScales scales = {};
+
+  int64_t element_bytes() const { return scales.data != nullptr ? 1 : bf16 ? 2 : 4; }
 };
 
 // C[m, n] (+)= op(A) op(B), one thread's share.
@@ -29,6 +42,8 @@ struct Gemm {
   int64_t c_stride = 0;
   bool accumulate = false;
   // Arithmetic: FP32, or operands rounded to BF16 (nearest even) and products summed in FP32.
+  // Operands of codes, always both: FP8 with promotion every 128 of k (gemm_fp8.inl), the same bits
+  // in every family.
   bool bf16_arithmetic = false;
 };
 
@@ -42,7 +57,7 @@ struct AttentionGradient;
 struct Kernels {
   const char* family;  // "scalar", "avx2", "avx512", "avx512_bf16"
 
-  // ---- matrix products (gemm.inl, gemv.inl)
+  // ---- matrix products (gemm.inl, gemm_fp8.inl, gemv.inl)
   int64_t (*gemm_workspace)(const Gemm& g) noexcept;  // bytes, 64-byte aligned
   void (*gemm)(const Gemm& g, void* workspace) noexcept;
   // y[r, i] (+)= sum_j w[i, j] x[r, j] for n rows of w and `rows` rows of x. For memory-bound
@@ -64,6 +79,22 @@ struct Kernels {
   void (*scale_row)(float a, float* y, int64_t n) noexcept;                       // y *= a
   void (*add_row)(const float* x, float* y, int64_t n) noexcept;                  // y += x
   void (*add_scaled_row)(float a, const float* x, float* y, int64_t n) noexcept;  // y += a x
+
+  // ---- FP8 (fp8_codec.inl; V3 report, sec. 3.3.2): scale = amax / 448 of a tile, code = nearest
+  // E4M3 of value / scale; a tile with a number that is not finite has the scale NaN. The same bits
+  // in every family, and as encode_fp8 of quant/fp8.h. Tiles of 1 x 128 of a row; of 128 x 1 and of
+  // 128 x 128 of a band of m <= 128 rows, those of x that `rows` lists unless it is null. Codes are
+  // dense; scales are one a tile, of one row of tiles.
+  void (*fp8_encode_row)(const float* x, int64_t n, uint8_t* codes, float* scales) noexcept;
+  void (*fp8_encode_columns)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
+                             int64_t n, uint8_t* codes, float* scales) noexcept;
+  void (*fp8_encode_blocks)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
+                            int64_t n, uint8_t* codes, float* scales) noexcept;
+  void (*fp8_decode_row)(const uint8_t* codes, const float* scales, int64_t n, float* y) noexcept;
+  // E5M6 in tiles of 1 x 128 with power-of-two scales (sec. 3.3.3), packed: a tile of w numbers
+  // takes w + ceil(w / 2) bytes.
+  void (*e5m6_encode_row)(const float* x, int64_t n, uint8_t* codes, float* scales) noexcept;
+  void (*e5m6_decode_row)(const uint8_t* codes, const float* scales, int64_t n, float* y) noexcept;
 
   // ---- norms of a row (norm.inl); y may be x
   float (*rmsnorm_row)(const float* x, const float* gain, float eps, float* y,

@@ -49,6 +49,8 @@ void check_gemm_shape(const Kernels& table, const GemmShape& s, Worst& worst) {
   }
 }
 
+double check_fp8_gemm(const Kernels& table);
+
 double check_gemm(const Kernels& table) {
   Worst worst;
   for (GemmOp op : {GemmOp::kNT, GemmOp::kNN, GemmOp::kTN}) {
@@ -59,7 +61,7 @@ double check_gemm(const Kernels& table) {
       }
     }
   }
-  return worst.value();
+  return std::max(worst.value(), check_fp8_gemm(table));
 }
 
 double check_gemv(const Kernels& table) {
@@ -387,6 +389,83 @@ double check_rope_halves(const Kernels& table) {
                     [](int64_t i, int64_t pairs, int64_t which) { return i + which * pairs; });
 }
 
+// ---- FP8
+
+// Products of codes: 1 x 128 tiles by 128 x 128 blocks, as in Fprop.
+double check_fp8_gemm(const Kernels& table) {
+  const int64_t m = 17, n = 40, k = 300, tiles = 3;
+  const Floats x = numbers(m * k, 1), w = numbers(n * k, 2);
+  std::vector<uint8_t> a(x.size()), b(w.size());
+  Floats a_scales(static_cast<size_t>(m * tiles)), b_scales(tiles);
+  for (int64_t i = 0; i < m; ++i) {
+    table.fp8_encode_row(x.data() + i * k, k, a.data() + i * k, a_scales.data() + i * tiles);
+  }
+  table.fp8_encode_blocks(w.data(), k, nullptr, n, k, b.data(), b_scales.data());
+  Gemm g{.op = GemmOp::kNT, .m = m, .n = n, .k = k};
+  g.a = {.data = a.data(), .stride = k, .scales = {a_scales.data(), tiles, 1, 1, 0}};
+  g.b = {.data = b.data(), .stride = k, .scales = {b_scales.data(), tiles, 1, 128, 0}};
+  Floats c(static_cast<size_t>(m * n));
+  g.c = c.data();
+  g.c_stride = n;
+  const Buffer workspace(table.gemm_workspace(g));
+  table.gemm(g, workspace.data());
+  Worst worst;
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double want = 0, size = 1e-30;
+      for (int64_t p = 0; p < k; ++p) {
+        const double scale = double{a_scales[static_cast<size_t>(i * tiles + p / 128)]} *
+                             double{b_scales[static_cast<size_t>(p / 128)]};
+        const double product = scale * double{to_float(e4m3{a[static_cast<size_t>(i * k + p)]})} *
+                               double{to_float(e4m3{b[static_cast<size_t>(j * k + p)]})};
+        want += product;
+        size += std::abs(product);
+      }
+      worst.see(c[static_cast<size_t>(i * n + j)], want,
+                kRounding * static_cast<double>(k + 8) * size);
+    }
+  }
+  return worst.value();
+}
+
+// An E4M3 number is within 2^-4 of itself, or half a unit of 2^-9 of the tile's scale.
+double check_fp8_codes(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
+    std::vector<uint8_t> codes(x.size());
+    Floats scales(x.size());
+    const auto see = [&](auto scale_of) {
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double scale = double{scale_of(i)}, value = double{to_float(e4m3{codes[i]})};
+        worst.see(value * scale, double{x[i]},
+                  std::abs(double{x[i]}) * 0x1.001p-4 + scale * 0x1p-10);
+      }
+    };
+    table.fp8_encode_row(x.data(), n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i / 128]; });
+    table.fp8_decode_row(codes.data(), scales.data(), n, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      worst.see(y[i], double{to_float(e4m3{codes[i]})} * double{scales[i / 128]},
+                kRounding * std::abs(double{y[i]}) + 1e-30);
+    }
+    table.fp8_encode_columns(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i]; });
+    table.fp8_encode_blocks(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i / 128]; });
+  });
+}
+
+double check_e5m6(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
+    std::vector<uint8_t> codes(2 * x.size() + 2);
+    Floats scales(x.size());
+    table.e5m6_encode_row(x.data(), n, codes.data(), scales.data());
+    table.e5m6_decode_row(codes.data(), scales.data(), n, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      worst.see(y[i], x[i], std::abs(double{x[i]}) * 0x1p-7 + double{scales[i / 128]} * 0x1p-21);
+    }
+  });
+}
+
 // ---- roofs: their loops must do what they count
 
 double check_peak_fp32(const Kernels& table) {
@@ -432,6 +511,12 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(scale_row, check_scale_row),
     HADAL_KERNEL_CHECK(add_row, check_add_row),
     HADAL_KERNEL_CHECK(add_scaled_row, check_add_scaled_row),
+    HADAL_KERNEL_CHECK(fp8_encode_row, check_fp8_codes),
+    HADAL_KERNEL_CHECK(fp8_encode_columns, check_fp8_codes),
+    HADAL_KERNEL_CHECK(fp8_encode_blocks, check_fp8_codes),
+    HADAL_KERNEL_CHECK(fp8_decode_row, check_fp8_codes),
+    HADAL_KERNEL_CHECK(e5m6_encode_row, check_e5m6),
+    HADAL_KERNEL_CHECK(e5m6_decode_row, check_e5m6),
     HADAL_KERNEL_CHECK(rmsnorm_row, check_rmsnorm_row),
     HADAL_KERNEL_CHECK(rmsnorm_backward_row, check_rmsnorm_backward_row),
     HADAL_KERNEL_CHECK(layernorm_row, check_layernorm_row),
