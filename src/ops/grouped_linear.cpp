@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "core/step_clock.h"
 #include "kernels/kernels.h"
+#include "ops/fp8.h"
 #include "ops/linear.h"
 #include "ops/matrix_product.h"
 
@@ -70,6 +71,18 @@ GemmOperand listed_rows(In2 x, ExpertRows rows, int64_t e) {
           .rows = rows.tokens.data() + first};
 }
 
+GemmOperand listed_codes(const Fp8View& x, ExpertRows rows, int64_t e) {
+  GemmOperand a = x.lanes_are_rows();
+  const int64_t first = begin_of(rows, e);
+  if (rows.tokens.empty()) {
+    a.data = x.codes + first * x.cols;
+    a.scales.first_lane = first;
+  } else {
+    a.rows = rows.tokens.data() + first;
+  }
+  return a;
+}
+
 }  // namespace
 
 void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
@@ -81,13 +94,19 @@ void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 
   check_size("grouped_linear", "y", y, all_slots(rows), shape.rows);
 
   static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
+  static thread_local Fp8Matrices x_codes, w_codes;
+  const bool codes = is_fp8(precision);
+  if (codes) {
+    x_codes.encode(x, kFp8Row);
+    w_codes.encode_weights(w);
+  }
   products.clear();
   for (int64_t e = 0; e < expert_count(rows); ++e) {
     if (slots_of(rows, e) == 0) continue;
     Gemm& g = products.emplace_back().gemm;
     g = {.op = GemmOp::kNT, .m = slots_of(rows, e), .n = shape.rows, .k = shape.cols};
-    g.a = listed_rows(x, rows, e);
-    g.b = operand(w[static_cast<size_t>(e)]);
+    g.a = codes ? listed_codes(x_codes[0], rows, e) : listed_rows(x, rows, e);
+    g.b = codes ? w_codes[e].lanes_are_rows() : operand(w[static_cast<size_t>(e)]);
     g.c = y.row(begin_of(rows, e));
     g.c_stride = y.row_stride();
     g.bf16_arithmetic = precision == Precision::kBf16;
@@ -126,17 +145,21 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_row
     g.accumulate = true;
     g.bf16_arithmetic = precision == Precision::kBf16;
   };
+  static thread_local Fp8Backward fp8;
+  const bool codes = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
+  if (codes && !dx.empty()) fp8.encode_for_dx(dy, dy_rows, w, blocks_of_dy);
+  if (codes && !dw.empty()) fp8.encode_for_dw(dy, dy_rows, x, x_rows, blocks_of_dy);
   for (int64_t e = 0; e < expert_count(dy_rows); ++e) {
     const int64_t slots = slots_of(dy_rows, e), first = begin_of(dy_rows, e);
     const auto i = static_cast<size_t>(e);
     if (slots == 0) continue;
-    const GemmOperand d = listed_rows(dy, dy_rows, e);
     if (!dx.empty()) {
-      add(GemmOp::kNN, slots, shape.rows, d, operand(w[i]), dx.row(first), dx.row_stride());
+      add(GemmOp::kNN, slots, shape.rows, codes ? fp8.dx_dy(e) : listed_rows(dy, dy_rows, e),
+          codes ? fp8.dx_w(e) : operand(w[i]), dx.row(first), dx.row_stride());
     }
     if (!dw.empty()) {
-      add(GemmOp::kTN, shape.rows, slots, d, listed_rows(x, x_rows, e), dw[i].data(),
-          dw[i].row_stride());
+      add(GemmOp::kTN, shape.rows, slots, codes ? fp8.dw_dy(e) : listed_rows(dy, dy_rows, e),
+          codes ? fp8.dw_x(e) : listed_rows(x, x_rows, e), dw[i].data(), dw[i].row_stride());
     }
   }
   run_products(products);

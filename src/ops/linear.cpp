@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "kernels/kernels.h"
+#include "ops/fp8.h"
 #include "ops/matrix_product.h"
 #include "ops/rows.h"
 
@@ -29,11 +30,27 @@ void add_column_sums(In2 dy, Out1 sums) {
 
 }  // namespace
 
+Precision find_precision(std::string_view name) {
+  if (name == "fp32") return Precision::kFp32;
+  if (name == "bf16") return Precision::kBf16;
+  if (name == "fp8") return Precision::kFp8;
+  throw Error(ErrorKind::kUsage,
+              str("precision \"", name, "\" is unknown; expected fp32, bf16 or fp8"));
+}
+
 void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision) {
   check_forward("linear", x, w, bias, y);
   Product product{.gemm = {.op = GemmOp::kNT, .m = x.dim(0), .n = w.rows, .k = w.cols}};
-  product.gemm.a = operand(x);
-  product.gemm.b = operand(w);
+  static thread_local Fp8Matrices x_codes, w_codes;
+  if (is_fp8(precision)) {
+    x_codes.encode(x, kFp8Row);
+    w_codes.encode_weights({&w, 1});
+    product.gemm.a = x_codes[0].lanes_are_rows();
+    product.gemm.b = w_codes[0].lanes_are_rows();
+  } else {
+    product.gemm.a = operand(x);
+    product.gemm.b = operand(w);
+  }
   product.gemm.c = y.data();
   product.gemm.c_stride = y.row_stride();
   product.gemm.bf16_arithmetic = precision == Precision::kBf16;
@@ -54,16 +71,28 @@ void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
 
   std::array<Product, 2> products;
   size_t count = 0;
-  const auto add = [&](GemmOp op, int64_t m, int64_t k, GemmOperand b, Out2 c) {
+  const auto add = [&](GemmOp op, int64_t m, int64_t k, GemmOperand a, GemmOperand b, Out2 c) {
     Gemm& g = products[count++].gemm;
-    g = {.op = op, .m = m, .n = w.cols, .k = k, .a = operand(dy), .b = b};
+    g = {.op = op, .m = m, .n = w.cols, .k = k, .a = a, .b = b};
     g.c = c.data();
     g.c_stride = c.row_stride();
     g.accumulate = true;
     g.bf16_arithmetic = precision == Precision::kBf16;
   };
-  if (!dx.empty()) add(GemmOp::kNN, dy.dim(0), w.rows, operand(w), dx);
-  if (!dw.empty()) add(GemmOp::kTN, w.rows, dy.dim(0), operand(x), dw);
+  static thread_local Fp8Backward fp8;
+  const std::array<int64_t, 2> offsets{0, dy.dim(0)};
+  const ExpertRows all{{}, offsets};
+  const bool codes = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
+  if (!dx.empty()) {
+    if (codes) fp8.encode_for_dx(dy, all, {&w, 1}, blocks_of_dy);
+    add(GemmOp::kNN, dy.dim(0), w.rows, codes ? fp8.dx_dy(0) : operand(dy),
+        codes ? fp8.dx_w(0) : operand(w), dx);
+  }
+  if (!dw.empty()) {
+    if (codes) fp8.encode_for_dw(dy, all, x, all, blocks_of_dy);
+    add(GemmOp::kTN, w.rows, dy.dim(0), codes ? fp8.dw_dy(0) : operand(dy),
+        codes ? fp8.dw_x(0) : operand(x), dw);
+  }
   run_products({products.data(), count});
   if (!dbias.empty()) add_column_sums(dy, dbias);
 }

@@ -1,14 +1,28 @@
 #pragma once
 #include <span>
+#include <string_view>
 
 #include "core/tensor.h"
 
 namespace hadal {
 
 // Arithmetic of a Linear's three GEMMs. kBf16: operands are rounded to BF16 (nearest even),
-// products are summed in FP32, whatever the operands are stored as (V3 report, sec. 3.3 has the FP8
-// form).
-enum class Precision { kFp32, kBf16 };
+// products are summed in FP32, whatever the operands are stored as.
+// kFp8 (V3 report, sec. 3.3): operands become E4M3 codes with a scale for each tile, from its
+// largest magnitude (ops/fp8.h): weights 128 x 128; x and dy 1 x 128 for y and dx, 128 x 1 for dW,
+// where a tile is of the tokens of one expert. Sums as in kernels/gemm_fp8.inl: the same bits in
+// every family of kernels. w is FP32. kFp8Blocks: the same with dy in blocks of 128 x 128, what
+// the report found to diverge.
+enum class Precision { kFp32, kBf16, kFp8, kFp8Blocks };
+constexpr bool is_fp8(Precision p) {
+  return p == Precision::kFp8 || p == Precision::kFp8Blocks;
+}
+// By name: fp32, bf16, fp8. Error{kUsage} names the known ones.
+Precision find_precision(std::string_view name);
+// What stays above FP8: embedding, head, the projection of MTP.
+constexpr Precision above_fp8(Precision p) {
+  return is_fp8(p) ? Precision::kBf16 : p;
+}
 
 // y = x W^T + bias, the prompt's and the training path.
 //

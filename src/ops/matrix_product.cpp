@@ -64,7 +64,8 @@ GemmOperand from_lane(GemmOperand x, bool lanes_are_rows, int64_t lane) {
     x.rows += lane;
   } else {
     const int64_t elements = lane * (lanes_are_rows ? x.stride : 1);
-    x.data = static_cast<const std::byte*>(x.data) + elements * (x.bf16 ? 2 : 4);
+    x.data = static_cast<const std::byte*>(x.data) + elements * x.element_bytes();
+    x.scales.first_lane += lane;
   }
   return x;
 }
