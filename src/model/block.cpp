@@ -43,44 +43,34 @@ Block::Saved Block::forward(Out2 x, TrainPass& pass) const {
   Saved saved;
   const int64_t rows = x.dim(0), hidden = x.dim(1);
   Arena& keep = pass.saved;
-  const auto make = [&] { return keep.floats(rows, hidden); };
-  const Arena::Scope scope(pass.scratch);
-  const Out2 temporary = pass.scratch.floats(rows, hidden);
-
-  if (post_) {
-    saved.x = make();
-    copy(x, saved.x);
-    saved.attention_out = make();
-    saved.attention = attention_->forward(saved.x, saved.attention_out, pass);
-    saved.stats1 = norm1_.forward(saved.attention_out, temporary, keep);
+  const auto sub_layer = [&](const Norm& norm, SavedRows& norm_in, Out2& stats, auto&& inner) {
+    const Arena::Scope scope(pass.scratch);
+    Arena& some = arena_for(pass.precision, keep, pass.scratch);
+    const Out2 in = some.floats(rows, hidden), out = some.floats(rows, hidden);
+    const Out2 temporary = pass.scratch.floats(rows, hidden);
+    copy(x, in);
+    if (post_) {
+      inner(in, out);
+      stats = norm.forward(out, temporary, keep);
+    } else {
+      stats = norm.forward(in, out, keep);
+      inner(out, temporary);
+    }
+    norm_in = SavedRows(post_ ? out : in, SavedRows::As::kBf16, pass.precision, keep);
     add(temporary, x);
-    saved.middle = make();
-    copy(x, saved.middle);
-    saved.ffn_out = make();
-    saved.ffn = ffn_->forward(saved.middle, saved.ffn_out, pass);
-    saved.stats2 = norm2_.forward(saved.ffn_out, temporary, keep);
-    add(temporary, x);
-    return saved;
-  }
-  saved.x = make();
-  copy(x, saved.x);
-  saved.normed_x = make();
-  saved.stats1 = norm1_.forward(saved.x, saved.normed_x, keep);
-  saved.attention = attention_->forward(saved.normed_x, temporary, pass);
-  add(temporary, x);
-  saved.middle = make();
-  copy(x, saved.middle);
-  saved.normed_middle = make();
-  saved.stats2 = norm2_.forward(saved.middle, saved.normed_middle, keep);
-  saved.ffn = ffn_->forward(saved.normed_middle, temporary, pass);
-  add(temporary, x);
+  };
+  sub_layer(norm1_, saved.norm1_in, saved.stats1,
+            [&](In2 in, Out2 out) { saved.attention = attention_->forward(in, out, pass); });
+  sub_layer(norm2_, saved.norm2_in, saved.stats2,
+            [&](In2 in, Out2 out) { saved.ffn = ffn_->forward(in, out, pass); });
   return saved;
 }
 
 void Block::backward(Out2 dx, const Saved& saved, TrainPass& pass) const {
   const int64_t rows = dx.dim(0), hidden = dx.dim(1);
-  const auto sub_layer = [&](const Norm& norm, In2 norm_input, In2 stats, auto&& inner) {
+  const auto sub_layer = [&](const Norm& norm, const SavedRows& kept, In2 stats, auto&& inner) {
     const Arena::Scope scope(pass.scratch);
+    const In2 norm_input = kept.get(pass.scratch);
     const Out2 d = pass.scratch.zeros(rows, hidden);
     if (post_) {  // x + norm(F(x)): through the norm, then the sub-layer adds to dx
       norm.backward(dx, norm_input, stats, d);
@@ -95,9 +85,9 @@ void Block::backward(Out2 dx, const Saved& saved, TrainPass& pass) const {
       add(d_in, dx);
     }
   };
-  sub_layer(norm2_, post_ ? saved.ffn_out : saved.middle, saved.stats2,
+  sub_layer(norm2_, saved.norm2_in, saved.stats2,
             [&](In2 dy, Out2 d_in) { ffn_->backward(dy, *saved.ffn, pass, d_in); });
-  sub_layer(norm1_, post_ ? saved.attention_out : saved.x, saved.stats1,
+  sub_layer(norm1_, saved.norm1_in, saved.stats1,
             [&](In2 dy, Out2 d_in) { attention_->backward(dy, *saved.attention, pass, d_in); });
 }
 

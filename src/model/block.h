@@ -4,6 +4,7 @@
 
 #include "model/kinds.h"
 #include "model/layers.h"
+#include "ops/saved_rows.h"
 
 namespace hadal {
 
@@ -16,9 +17,7 @@ class Block {
         const RopeTable& rope);
 
   struct Saved {
-    Out2 x, middle;                // inputs of the two sub-layers [R, hidden]
-    Out2 normed_x, normed_middle;  // pre: what the sub-layers read
-    Out2 attention_out, ffn_out;   // post: what the norms read
+    SavedRows norm1_in, norm2_in;  // [R, hidden]
     Out2 stats1, stats2;
     std::unique_ptr<Attention::Saved> attention;
     std::unique_ptr<Ffn::Saved> ffn;

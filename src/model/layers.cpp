@@ -74,7 +74,8 @@ Out2 joined_gradient(std::span<const Param* const> params) {
 }
 
 void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision) {
-  const WeightView all = joined_weight(weights_without_bias(linears));
+  const WeightView all =
+      is_fp8(precision) ? WeightView() : joined_weight(weights_without_bias(linears));
   if (all.data != nullptr) {
     const TimedPart timed(linears[0]->part());
     return linear(x, all, {}, y, precision);
@@ -89,7 +90,7 @@ void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precisio
 void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
                   Precision precision) {
   const std::vector<const Param*> params = weights_without_bias(linears);
-  const WeightView all = joined_weight(params);
+  const WeightView all = is_fp8(precision) ? WeightView() : joined_weight(params);
   const Out2 gradient = joined_gradient(params);
   if (all.data != nullptr && !gradient.empty()) {
     const TimedPart timed(linears[0]->part());

@@ -36,6 +36,7 @@ class Linear {
 
 // Linears that read the same x: y and dy hold what each gives, one after the other. Where their
 // matrices also lie one after the other, as in training, they are one product: x is packed once.
+// Not in FP8, where each matrix has blocks of its own.
 void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision);
 void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
                   Precision precision);

@@ -35,7 +35,7 @@ Mtp::Saved Mtp::forward(Out2 embedded, In2 h_prev, Out2 y, TrainPass& pass) cons
   saved.stats_e = enorm_.forward(embedded, saved.joined.cols(0, hidden_), pass.saved);
   saved.stats_h = hnorm_.forward(h_prev, saved.joined.cols(hidden_, 2 * hidden_), pass.saved);
   saved.block_out = pass.saved.floats(rows, hidden_);
-  eh_proj_.forward(saved.joined, saved.block_out, pass.precision);
+  eh_proj_.forward(saved.joined, saved.block_out, above_fp8(pass.precision));
   saved.block = block_.forward(saved.block_out, pass);
   saved.stats_out = out_norm_.forward(saved.block_out, y, pass.saved);
   return saved;
@@ -49,7 +49,7 @@ void Mtp::backward(In2 dy, const Saved& saved, TrainPass& pass, Out2 d_embedded,
   const Out2 d_joined = pass.scratch.zeros(rows, 2 * hidden_);
   out_norm_.backward(dy, saved.block_out, saved.stats_out, d);
   block_.backward(d, saved.block, pass);
-  eh_proj_.backward(d, saved.joined, d_joined, pass.precision);
+  eh_proj_.backward(d, saved.joined, d_joined, above_fp8(pass.precision));
   enorm_.backward(d_joined.cols(0, hidden_), saved.embedded, saved.stats_e, d_embedded);
   hnorm_.backward(d_joined.cols(hidden_, 2 * hidden_), saved.h_prev, saved.stats_h, d_h_prev);
 }

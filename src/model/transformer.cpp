@@ -153,7 +153,7 @@ Losses Transformer::run_batch(const Batch& batch, const TrainOptions& options, b
   const auto loss_of = [&](In2 h, const std::vector<int32_t>& targets, double weight, Out2& dh) {
     if (backward) dh = saved_.zeros(rows, config_.hidden_size);
     return linear_cross_entropy(h, head_->weight(), ids_of(targets), mean_weight(weight, targets),
-                                dh, d_head, options.precision, scratch_);
+                                dh, d_head, above_fp8(options.precision), scratch_);
   };
   losses.main = loss_of(run.normed, batch.targets, options.weight, run.d_normed);
   for (size_t d = 0; d < modules; ++d) {
@@ -164,7 +164,7 @@ Losses Transformer::run_batch(const Batch& batch, const TrainOptions& options, b
   if (backward) {
     backward_layers(batch, pass, run);
   } else if (modules > 0) {
-    count_accepted(batch, run, options.precision, losses);
+    count_accepted(batch, run, above_fp8(options.precision), losses);
   }
   losses.balance = pass.balance_loss;
   losses.loads = std::move(pass.loads);
@@ -219,7 +219,7 @@ void Transformer::logits(Ids ids, Precision precision, Out2 main, std::vector<Ou
   TrainPass pass = begin_pass(1, rows, options);
   Run run;
   forward_layers(ids, pass, false, run);
-  linear(run.normed, head_->weight(), {}, main, precision);
+  linear(run.normed, head_->weight(), {}, main, above_fp8(precision));
   for (size_t d = 0; d < mtp.size(); ++d) {
     const int64_t left = rows - 1 - static_cast<int64_t>(d);  // rows that have a token to read
     HADAL_CHECK(mtp[d].dim(0) == left, kShape, "mtp logits have ", mtp[d].dim(0),
@@ -229,7 +229,7 @@ void Transformer::logits(Ids ids, Precision precision, Out2 main, std::vector<Ou
     const Ids next(ids.data() + d + 1, {left});
     forward_mtp(static_cast<int64_t>(d), next,
                 (d == 0 ? run.normed : run.mtp[d - 1].y).rows(0, left), pass, false, run);
-    linear(run.mtp[d].y, head_->weight(), {}, mtp[d], precision);
+    linear(run.mtp[d].y, head_->weight(), {}, mtp[d], above_fp8(precision));
   }
 }
 
@@ -259,7 +259,9 @@ void Transformer::mtp_step(int64_t d, Ids next_ids, In2 h_prev, StepPass& pass, 
 }
 
 void Transformer::head(In2 h, const StepPass& pass, Out2 logits) const {
-  if (pass.path == Path::kPrompt) return linear(h, head_->weight(), {}, logits, pass.precision);
+  if (pass.path == Path::kPrompt) {
+    return linear(h, head_->weight(), {}, logits, above_fp8(pass.precision));
+  }
   linear_decode(h, head_->weight(), {}, logits);
 }
 

@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "model/attention/attention.h"
 #include "model/layers.h"
+#include "ops/saved_rows.h"
 
 namespace hadal {
 namespace {
@@ -58,10 +59,12 @@ class Gqa final : public Attention {
   }
 
   struct GqaSaved final : Saved {
-    In2 x;
-    Out2 q_raw, k_raw, q_stats, k_stats;  // inputs of the QK-norm, when there is one
-    Out2 q, k, v;                         // what attention reads: k, v of key_heads
-    Out2 o, lse;
+    SavedRows x;
+    SavedRows q_raw, k_raw;  // inputs of the QK-norm, when there is one, as norm_rows
+    Out2 q_stats, k_stats;
+    SavedRows q, k, v;  // what attention reads: k, v of key_heads
+    SavedRows o;
+    Out2 lse;
   };
 
   // Keys and values as projected; rotated keys where groups do not split key heads.
@@ -70,30 +73,38 @@ class Gqa final : public Attention {
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<GqaSaved>();
     const int64_t rows = x.dim(0);
-    saved->x = x;
-    saved->q = pass.saved.floats(rows, heads_ * dim_);
-    Out2 k = pass.saved.floats(rows, kv_heads_ * dim_);
-    Out2 v = pass.saved.floats(rows, kv_heads_ * dim_);
-    q_proj_.forward(x, saved->q, pass.precision);
+    const Arena::Scope scope(pass.scratch);
+    Arena& some = arena_for(pass.precision, pass.saved, pass.scratch);
+    const auto kept = [&](In2 what, SavedRows::As as) {
+      return SavedRows(what, as, pass.precision, pass.saved);
+    };
+    saved->x = kept(x, SavedRows::As::kFp8);
+    Out2 q = some.floats(rows, heads_ * dim_);
+    Out2 k = some.floats(rows, kv_heads_ * dim_), v = some.floats(rows, kv_heads_ * dim_);
+    q_proj_.forward(x, q, pass.precision);
     k_proj_.forward(x, k, pass.precision);
     v_proj_.forward(x, v, pass.precision);
     if (qk_norm_ != QkNorm::kNone) {
-      saved->q_raw = saved->q;
-      saved->k_raw = k;
-      saved->q = pass.saved.floats(rows, heads_ * dim_);
-      k = pass.saved.floats(rows, kv_heads_ * dim_);
-      saved->q_stats = q_norm_.forward(norm_rows(saved->q_raw), norm_rows(saved->q), pass.saved);
-      saved->k_stats = k_norm_.forward(norm_rows(saved->k_raw), norm_rows(k), pass.saved);
+      const Out2 q_raw = norm_rows(q), k_raw = norm_rows(k);
+      q = some.floats(rows, heads_ * dim_);
+      k = some.floats(rows, kv_heads_ * dim_);
+      saved->q_stats = q_norm_.forward(q_raw, norm_rows(q), pass.saved);
+      saved->k_stats = k_norm_.forward(k_raw, norm_rows(k), pass.saved);
+      saved->q_raw = kept(q_raw, SavedRows::As::kBf16);
+      saved->k_raw = kept(k_raw, SavedRows::As::kBf16);
     }
-    saved->k = expand_heads(k, pass.saved);
-    saved->v = expand_heads(v, pass.saved);
-    rope(saved->q, pass.positions, rope_, layout(heads_));
-    rope(saved->k, pass.positions, rope_, layout(key_heads_));
-    saved->o = pass.saved.floats(rows, heads_ * dim_);
+    k = expand_heads(k, some);
+    v = expand_heads(v, some);
+    rope(q, pass.positions, rope_, layout(heads_));
+    rope(k, pass.positions, rope_, layout(key_heads_));
+    const Out2 o = some.floats(rows, heads_ * dim_);
     saved->lse = pass.saved.floats(rows, heads_);
-    attention(saved->q, saved->k, saved->v, pass.spans, shape(key_heads_, pass.precision), saved->o,
-              saved->lse, pass.scratch);
-    o_proj_.forward(saved->o, y, pass.precision);
+    attention(q, k, v, pass.spans, shape(key_heads_, pass.precision), o, saved->lse, pass.scratch);
+    o_proj_.forward(o, y, pass.precision);
+    saved->q = kept(q, SavedRows::As::kBf16);
+    saved->k = kept(k, SavedRows::As::kBf16);
+    saved->v = kept(v, SavedRows::As::kBf16);
+    saved->o = kept(o, SavedRows::As::kE5m6);
     return saved;
   }
 
@@ -102,12 +113,14 @@ class Gqa final : public Attention {
     const int64_t rows = dy.dim(0);
     const Arena::Scope scope(pass.scratch);
     const Out2 d_o = pass.scratch.zeros(rows, heads_ * dim_);
-    o_proj_.backward(dy, saved.o, d_o, pass.precision);
+    const In2 o = saved.o.get(pass.scratch);
+    o_proj_.backward(dy, o, d_o, pass.precision);
 
     Out2 dq = pass.scratch.zeros(rows, heads_ * dim_);
     const Out2 dk_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
     const Out2 dv_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
-    attention_backward(d_o, saved.q, saved.k, saved.v, saved.o, saved.lse, pass.spans,
+    attention_backward(d_o, saved.q.get(pass.scratch), saved.k.get(pass.scratch),
+                       saved.v.get(pass.scratch), o, saved.lse, pass.spans,
                        shape(key_heads_, pass.precision), dq, dk_wide, dv_wide, pass.scratch);
     rope_backward(dq, pass.positions, rope_, layout(heads_));
     rope_backward(dk_wide, pass.positions, rope_, layout(key_heads_));
@@ -116,14 +129,17 @@ class Gqa final : public Attention {
     if (qk_norm_ != QkNorm::kNone) {
       const Out2 dq_raw = pass.scratch.zeros(rows, heads_ * dim_);
       const Out2 dk_raw = pass.scratch.zeros(rows, kv_heads_ * dim_);
-      q_norm_.backward(norm_rows(dq), norm_rows(saved.q_raw), saved.q_stats, norm_rows(dq_raw));
-      k_norm_.backward(norm_rows(dk), norm_rows(saved.k_raw), saved.k_stats, norm_rows(dk_raw));
+      q_norm_.backward(norm_rows(dq), saved.q_raw.get(pass.scratch), saved.q_stats,
+                       norm_rows(dq_raw));
+      k_norm_.backward(norm_rows(dk), saved.k_raw.get(pass.scratch), saved.k_stats,
+                       norm_rows(dk_raw));
       dq = dq_raw;
       dk = dk_raw;
     }
-    q_proj_.backward(dq, saved.x, dx, pass.precision);
-    k_proj_.backward(dk, saved.x, dx, pass.precision);
-    v_proj_.backward(dv, saved.x, dx, pass.precision);
+    const In2 x = saved.x.get(pass.scratch);
+    q_proj_.backward(dq, x, dx, pass.precision);
+    k_proj_.backward(dk, x, dx, pass.precision);
+    v_proj_.backward(dv, x, dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, int64_t cache_layer, StepPass& pass) const override {

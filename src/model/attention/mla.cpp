@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "model/attention/attention.h"
 #include "model/layers.h"
+#include "ops/saved_rows.h"
 
 namespace hadal {
 namespace {
@@ -51,11 +52,12 @@ class Mla final : public Attention {
   }
 
   struct MlaSaved final : Saved {
-    In2 x;
-    Out2 c_q, c_q_normed, q_stats;     // with query compression
-    Out2 kv_a, c_kv_normed, kv_stats;  // kv_a = [c_KV | k_R] before norm and rope
-    Out2 q, k, v;                      // per head, rotated
-    Out2 o, lse;
+    SavedRows x;
+    SavedRows c_q, c_q_normed, c_kv, c_kv_normed;  // c_q with query compression
+    Out2 q_stats, kv_stats;
+    SavedRows q, k, v;  // per head, rotated
+    SavedRows o;
+    Out2 lse;
   };
 
   CacheSpec cache_spec() const override { return {latent_ + rope_dim_}; }
@@ -63,37 +65,47 @@ class Mla final : public Attention {
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<MlaSaved>();
     const int64_t rows = x.dim(0);
+    const Arena::Scope scope(pass.scratch);
     Arena& keep = pass.saved;
-    saved->x = x;
-    const Out2 q_kv = keep.floats(rows, heads_ * qk_ + latent_ + rope_dim_);
-    saved->q = q_kv.cols(0, heads_ * qk_);
-    saved->kv_a = q_kv.cols(heads_ * qk_, q_kv.dim(1));
+    Arena& some = arena_for(pass.precision, keep, pass.scratch);
+    const auto kept = [&](In2 what, SavedRows::As as) {
+      return SavedRows(what, as, pass.precision, keep);
+    };
+    saved->x = kept(x, SavedRows::As::kFp8);
+    const Out2 q_kv = some.floats(rows, heads_ * qk_ + latent_ + rope_dim_);
+    const Out2 q = q_kv.cols(0, heads_ * qk_);
+    const Out2 kv_a = q_kv.cols(heads_ * qk_, q_kv.dim(1));  // [c_KV | k_R]
     if (compressed_q_) {
-      saved->c_q = keep.floats(rows, q_a_proj_.out());
-      saved->c_q_normed = keep.floats(rows, q_a_proj_.out());
-      q_a_proj_.forward(x, saved->c_q, pass.precision);
-      saved->q_stats = q_a_norm_.forward(saved->c_q, saved->c_q_normed, keep);
-      q_b_proj_.forward(saved->c_q_normed, saved->q, pass.precision);
-      kv_a_proj_.forward(x, saved->kv_a, pass.precision);
+      const Out2 c_q = some.floats(rows, q_a_proj_.out());
+      const Out2 c_q_normed = some.floats(rows, q_a_proj_.out());
+      q_a_proj_.forward(x, c_q, pass.precision);
+      saved->q_stats = q_a_norm_.forward(c_q, c_q_normed, keep);
+      q_b_proj_.forward(c_q_normed, q, pass.precision);
+      kv_a_proj_.forward(x, kv_a, pass.precision);
+      saved->c_q = kept(c_q, SavedRows::As::kBf16);
+      saved->c_q_normed = kept(c_q_normed, SavedRows::As::kFp8);
     } else {
       forward_all(inputs(), x, q_kv, pass.precision);
     }
-    saved->c_kv_normed = keep.floats(rows, latent_);
-    saved->kv_stats = kv_a_norm_.forward(saved->kv_a.cols(0, latent_), saved->c_kv_normed, keep);
+    const Out2 c_kv_normed = some.floats(rows, latent_);
+    saved->kv_stats = kv_a_norm_.forward(kv_a.cols(0, latent_), c_kv_normed, keep);
+    saved->c_kv = kept(kv_a.cols(0, latent_), SavedRows::As::kBf16);
+    saved->c_kv_normed = kept(c_kv_normed, SavedRows::As::kFp8);
 
-    saved->k = keep.floats(rows, heads_ * qk_);
-    saved->v = keep.floats(rows, heads_ * v_);
-    const Arena::Scope scope(pass.scratch);
-    const Out2 k_rope = copy(saved->kv_a.cols(latent_, latent_ + rope_dim_), pass.scratch);
-    rope(saved->q, pass.positions, rope_, head_layout());
+    const Out2 k = some.floats(rows, heads_ * qk_), v = some.floats(rows, heads_ * v_);
+    const Out2 k_rope = copy(kv_a.cols(latent_, latent_ + rope_dim_), pass.scratch);
+    rope(q, pass.positions, rope_, head_layout());
     if (groups_ == 1) rope(k_rope, pass.positions, rope_, shared_layout(0));
-    expand(saved->c_kv_normed, k_rope, pass.precision, saved->k, saved->v, pass.scratch);
-    if (groups_ > 1) rope(saved->k, pass.positions, rope_, head_layout());
-    saved->o = keep.floats(rows, heads_ * v_);
+    expand(c_kv_normed, k_rope, pass.precision, k, v, pass.scratch);
+    if (groups_ > 1) rope(k, pass.positions, rope_, head_layout());
+    const Out2 o = some.floats(rows, heads_ * v_);
     saved->lse = keep.floats(rows, heads_);
-    attention(saved->q, saved->k, saved->v, pass.spans, shape(pass.precision), saved->o, saved->lse,
-              pass.scratch);
-    o_proj_.forward(saved->o, y, pass.precision);
+    attention(q, k, v, pass.spans, shape(pass.precision), o, saved->lse, pass.scratch);
+    o_proj_.forward(o, y, pass.precision);
+    saved->q = kept(q, SavedRows::As::kBf16);
+    saved->k = kept(k, SavedRows::As::kBf16);
+    saved->v = kept(v, SavedRows::As::kBf16);
+    saved->o = kept(o, SavedRows::As::kE5m6);
     return saved;
   }
 
@@ -110,23 +122,25 @@ class Mla final : public Attention {
       const Arena::Scope inner(scratch);
       const Out2 d_o = scratch.zeros(rows, heads_ * v_);
       const Out2 dk = scratch.zeros(rows, heads_ * qk_), dv = scratch.zeros(rows, heads_ * v_);
-      o_proj_.backward(dy, saved.o, d_o, pass.precision);
-      attention_backward(d_o, saved.q, saved.k, saved.v, saved.o, saved.lse, pass.spans,
-                         shape(pass.precision), dq, dk, dv, scratch);
+      const In2 o = saved.o.get(scratch);
+      o_proj_.backward(dy, o, d_o, pass.precision);
+      attention_backward(d_o, saved.q.get(scratch), saved.k.get(scratch), saved.v.get(scratch), o,
+                         saved.lse, pass.spans, shape(pass.precision), dq, dk, dv, scratch);
       rope_backward(dq, pass.positions, rope_, head_layout());
       expand_backward(dk, dv, pass.positions, d_kv, d_kv_a.cols(latent_, latent_ + rope_dim_));
     }
     const Out2 d_c_normed = scratch.zeros(rows, latent_);
-    kv_b_proj_.backward(d_kv, saved.c_kv_normed, d_c_normed, pass.precision);
-    kv_a_norm_.backward(d_c_normed, saved.kv_a.cols(0, latent_), saved.kv_stats,
+    kv_b_proj_.backward(d_kv, saved.c_kv_normed.get(scratch), d_c_normed, pass.precision);
+    kv_a_norm_.backward(d_c_normed, saved.c_kv.get(scratch), saved.kv_stats,
                         d_kv_a.cols(0, latent_));
-    if (!compressed_q_) return backward_all(inputs(), d_q_kv, saved.x, dx, pass.precision);
-    kv_a_proj_.backward(d_kv_a, saved.x, dx, pass.precision);
+    const In2 x = saved.x.get(scratch);
+    if (!compressed_q_) return backward_all(inputs(), d_q_kv, x, dx, pass.precision);
+    kv_a_proj_.backward(d_kv_a, x, dx, pass.precision);
     const Out2 d_cq_normed = scratch.zeros(rows, q_a_proj_.out());
     const Out2 d_cq = scratch.zeros(rows, q_a_proj_.out());
-    q_b_proj_.backward(dq, saved.c_q_normed, d_cq_normed, pass.precision);
-    q_a_norm_.backward(d_cq_normed, saved.c_q, saved.q_stats, d_cq);
-    q_a_proj_.backward(d_cq, saved.x, dx, pass.precision);
+    q_b_proj_.backward(dq, saved.c_q_normed.get(scratch), d_cq_normed, pass.precision);
+    q_a_norm_.backward(d_cq_normed, saved.c_q.get(scratch), saved.q_stats, d_cq);
+    q_a_proj_.backward(d_cq, x, dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, int64_t cache_layer, StepPass& pass) const override {

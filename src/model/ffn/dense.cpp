@@ -3,6 +3,7 @@
 #include "model/ffn/ffn.h"
 #include "model/layers.h"
 #include "ops/activation.h"
+#include "ops/saved_rows.h"
 
 namespace hadal {
 namespace {
@@ -20,20 +21,24 @@ class Swiglu final : public Ffn {
               ParamGroup::kMatrix, StepPart::kExperts) {}
 
   struct SwigluSaved final : Saved {
-    In2 x;
-    Out2 gate_up;  // inputs of the product; the product itself is recomputed (sec. 3.3.3)
+    // gate, up: inputs of the product; the product itself is recomputed (sec. 3.3.3)
+    SavedRows x, gate, up;
   };
 
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<SwigluSaved>();
-    saved->x = x;
     const int64_t width = gate_.out();
-    saved->gate_up = pass.saved.floats(x.dim(0), 2 * width);
     const Arena::Scope scope(pass.scratch);
+    Arena& some = arena_for(pass.precision, pass.saved, pass.scratch);
+    const Out2 gate_up = some.floats(x.dim(0), 2 * width);
+    const Out2 gate = gate_up.cols(0, width), up = gate_up.cols(width, 2 * width);
     const Out2 product = pass.scratch.floats(x.dim(0), width);
-    forward_all(inputs(), x, saved->gate_up, pass.precision);
-    swiglu(saved->gate_up.cols(0, width), saved->gate_up.cols(width, 2 * width), product);
+    forward_all(inputs(), x, gate_up, pass.precision);
+    swiglu(gate, up, product);
     down_.forward(product, y, pass.precision);
+    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
+    saved->gate = SavedRows(gate, SavedRows::As::kFp8, pass.precision, pass.saved);
+    saved->up = SavedRows(up, SavedRows::As::kFp8, pass.precision, pass.saved);
     return saved;
   }
 
@@ -44,12 +49,12 @@ class Swiglu final : public Ffn {
     const Out2 product = pass.scratch.floats(rows, width);
     const Out2 d_product = pass.scratch.zeros(rows, width);
     const Out2 d_gate_up = pass.scratch.zeros(rows, 2 * width);
-    const In2 gate = saved.gate_up.cols(0, width), up = saved.gate_up.cols(width, 2 * width);
+    const In2 gate = saved.gate.get(pass.scratch), up = saved.up.get(pass.scratch);
     swiglu(gate, up, product);
     down_.backward(dy, product, d_product, pass.precision);
     swiglu_backward(d_product, gate, up, d_gate_up.cols(0, width),
                     d_gate_up.cols(width, 2 * width));
-    backward_all(inputs(), d_gate_up, saved.x, dx, pass.precision);
+    backward_all(inputs(), d_gate_up, saved.x.get(pass.scratch), dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {
@@ -79,19 +84,19 @@ class Gelu final : public Ffn {
               ParamGroup::kMatrix, StepPart::kExperts) {}
 
   struct GeluSaved final : Saved {
-    In2 x;
-    Out2 up;
+    SavedRows x, up;
   };
 
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<GeluSaved>();
-    saved->x = x;
-    saved->up = pass.saved.floats(x.dim(0), up_.out());
     const Arena::Scope scope(pass.scratch);
+    const Out2 up = arena_for(pass.precision, pass.saved, pass.scratch).floats(x.dim(0), up_.out());
     const Out2 activated = pass.scratch.floats(x.dim(0), up_.out());
-    up_.forward(x, saved->up, pass.precision);
-    gelu(saved->up, activated);
+    up_.forward(x, up, pass.precision);
+    gelu(up, activated);
     down_.forward(activated, y, pass.precision);
+    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
+    saved->up = SavedRows(up, SavedRows::As::kFp8, pass.precision, pass.saved);
     return saved;
   }
 
@@ -101,10 +106,11 @@ class Gelu final : public Ffn {
     const Out2 activated = pass.scratch.floats(dy.dim(0), up_.out());
     const Out2 d_activated = pass.scratch.zeros(dy.dim(0), up_.out());
     const Out2 d_up = pass.scratch.zeros(dy.dim(0), up_.out());
-    gelu(saved.up, activated);
+    const In2 up = saved.up.get(pass.scratch);
+    gelu(up, activated);
     down_.backward(dy, activated, d_activated, pass.precision);
-    gelu_backward(d_activated, saved.up, d_up);
-    up_.backward(d_up, saved.x, dx, pass.precision);
+    gelu_backward(d_activated, up, d_up);
+    up_.backward(d_up, saved.x.get(pass.scratch), dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {

@@ -9,6 +9,7 @@
 #include "model/layers.h"
 #include "ops/activation.h"
 #include "ops/router.h"
+#include "ops/saved_rows.h"
 
 namespace hadal {
 namespace {
@@ -59,17 +60,21 @@ class Moe final : public Ffn {
   }
 
   struct MoeSaved final : Saved {
-    In2 x;
-    Out2 scores;  // [T, N_r], unbiased
+    SavedRows x, router_x;  // for the experts, and for the router, which stays above FP8
+    Out2 scores;            // [T, N_r], unbiased
     Routing routing;
-    Out2 gate_up;  // [S, 2 width]: inputs of the experts' products
+    SavedRows gate, up;  // [S, width]: inputs of the experts' products
     std::unique_ptr<Ffn::Saved> shared;
   };
 
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<MoeSaved>();
     const int64_t rows = x.dim(0), slots = rows * shape_.top_k;
-    saved->x = x;
+    const auto kept = [&](In2 what, SavedRows::As as) {
+      return SavedRows(what, as, pass.precision, pass.saved);
+    };
+    saved->x = kept(x, SavedRows::As::kFp8);
+    saved->router_x = kept(x, SavedRows::As::kBf16);
     saved->scores = pass.saved.floats(rows, shape_.experts);
     router_.forward(x, saved->scores, Precision::kFp32);
     router_scores(saved->scores, shape_, saved->scores);
@@ -77,10 +82,13 @@ class Moe final : public Ffn {
     count_load(saved->routing, pass);
     add_balance_loss(*saved, pass, {});
 
-    saved->gate_up = pass.saved.floats(slots, 2 * width_);
     const Arena::Scope scope(pass.scratch);
+    const Out2 gate_up =
+        arena_for(pass.precision, pass.saved, pass.scratch).floats(slots, 2 * width_);
     const Out2 expert_out = pass.scratch.floats(slots, hidden_);
-    experts_forward(x, *saved, pass, expert_out);
+    experts_forward(x, saved->routing, pass, gate_up, expert_out);
+    saved->gate = kept(gate(gate_up), SavedRows::As::kFp8);
+    saved->up = kept(up(gate_up), SavedRows::As::kFp8);
     if (shared_) {
       saved->shared = shared_->forward(x, y, pass);
     } else {
@@ -107,7 +115,7 @@ class Moe final : public Ffn {
     router_select_backward(d_gates, saved.scores, routing.experts, shape_, d_scores);
     add_balance_loss(saved, pass, d_scores);
     router_scores_backward(d_scores, saved.scores, shape_, d_logits);
-    router_.backward(d_logits, saved.x, dx, Precision::kFp32);
+    router_.backward(d_logits, saved.router_x.get(pass.scratch), dx, Precision::kFp32);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {
@@ -123,7 +131,7 @@ class Moe final : public Ffn {
     const Routing routing = route(scores, pass.scratch);
     const Out2 gate = pass.scratch.floats(slots, width_), up = pass.scratch.floats(slots, width_);
     const Out2 out = pass.scratch.floats(slots, hidden_);
-    const Weights w = weights();
+    const Weights w = weights(pass.precision);
     const auto experts = [&](In2 in, ExpertRows to, std::span<const WeightView> weight,
                              Out2 result) {
       if (pass.path == Path::kPrompt) {
@@ -177,8 +185,11 @@ class Moe final : public Ffn {
     if (all.gate_up.size() < all.gate.size()) all.gate_up.clear();
     return all;
   }
-  Weights weights() const {
-    return per_expert<WeightView>([](const Param& p) { return p.weight(); }, joined_weight);
+  Weights weights(Precision precision) const {
+    Weights w = per_expert<WeightView>([](const Param& p) { return p.weight(); }, joined_weight);
+    // In FP8 gate and up lie in blocks of their own, whatever their width.
+    if (is_fp8(precision)) w.gate_up.clear();
+    return w;
   }
   Gradients gradients() const {
     return per_expert<Out2>([](const Param& p) { return p.grad(); }, joined_gradient);
@@ -227,14 +238,15 @@ class Moe final : public Ffn {
   // Calls fn(group, memory) for groups of experts, with rows of so many columns for theirs. An
   // expert is a group, gone through by one thread, and what lies between its matrices stays in that
   // core's cache; where one has too large a share of the slots, all are one group and each
-  // operation has all threads. The same bits: no operation looks beyond an expert.
+  // operation has all threads. The same bits: no operation looks beyond an expert. In FP8 they are
+  // one too, so that x is encoded once.
   struct Group {
     int64_t first, last;  // experts
     int64_t begin, end;   // slots
     ExpertRows by_token, by_slot;
   };
   template <class Fn>
-  void for_experts(const Routing& routing, int64_t columns, Arena& scratch, Fn fn) const {
+  void for_experts(const Routing& routing, int64_t columns, const TrainPass& pass, Fn fn) const {
     const TimedPart timed(StepPart::kExperts);
     const int64_t* offsets = routing.offsets.data();
     const int64_t slots = offsets[shape_.experts], threads = num_threads();
@@ -244,11 +256,11 @@ class Moe final : public Ffn {
     std::stable_sort(order.begin(), order.end(),
                      [&](int64_t a, int64_t b) { return rows_of(a) > rows_of(b); });
     const int64_t largest = rows_of(order[0]);
-    if (largest * threads > slots) {
+    if (largest * threads > slots || is_fp8(pass.precision)) {
       const Group all{0, shape_.experts, 0, slots, routing.by_token(), routing.by_slot()};
-      return fn(all, scratch.floats(slots, columns));
+      return fn(all, pass.scratch.floats(slots, columns));
     }
-    const Out2 memory = scratch.floats(threads * largest, columns);
+    const Out2 memory = pass.scratch.floats(threads * largest, columns);
     parallel_tasks(shape_.experts, [&](int64_t i) {
       const int64_t e = order[static_cast<size_t>(i)], n = rows_of(e);
       if (n == 0) return;
@@ -260,10 +272,11 @@ class Moe final : public Ffn {
     });
   }
 
-  void experts_forward(In2 x, const MoeSaved& saved, TrainPass& pass, Out2 expert_out) const {
-    const Weights w = weights();
-    for_experts(saved.routing, width_, pass.scratch, [&](const Group& g, Out2 product) {
-      const Out2 gate_up = saved.gate_up.rows(g.begin, g.end);
+  void experts_forward(In2 x, const Routing& routing, const TrainPass& pass, Out2 all_gate_up,
+                       Out2 expert_out) const {
+    const Weights w = weights(pass.precision);
+    for_experts(routing, width_, pass, [&](const Group& g, Out2 product) {
+      const Out2 gate_up = all_gate_up.rows(g.begin, g.end);
       const Weights mine = w.of(g.first, g.last);
       if (mine.gate_up.empty()) {
         grouped_linear(x, g.by_token, mine.gate, gate(gate_up), pass.precision);
@@ -281,7 +294,7 @@ class Moe final : public Ffn {
   // inputs of the last product (moe_gates_backward).
   void experts_backward(In2 dy, const MoeSaved& saved, TrainPass& pass, Out2 dx_slots,
                         Out2 d_gates) const {
-    const Weights w = weights();
+    const Weights w = weights(pass.precision);
     const Gradients dw = gradients();
     const Arena::Scope scope(pass.scratch);
     const Routing& routing = saved.routing;
@@ -291,26 +304,28 @@ class Moe final : public Ffn {
     for (int64_t i = 0; i < slots; ++i) {
       slot_gates.data()[routing.slot_of.data()[i]] = routing.gates.data()[i];
     }
+    const In2 all_gate = saved.gate.get(pass.scratch), all_up = saved.up.get(pass.scratch);
+    const In2 x = saved.x.get(pass.scratch);
     const auto part = [](Out2 of_slots, const Group& g) {
       return Out1(of_slots.row(g.begin), {g.end - g.begin});
     };
-    for_experts(routing, 4 * width_, pass.scratch, [&](const Group& g, Out2 memory) {
-      const Out2 gate_up = saved.gate_up.rows(g.begin, g.end), dx = dx_slots.rows(g.begin, g.end);
+    for_experts(routing, 4 * width_, pass, [&](const Group& g, Out2 memory) {
+      const Out2 dx = dx_slots.rows(g.begin, g.end);
+      const In2 kept_gate = all_gate.rows(g.begin, g.end), kept_up = all_up.rows(g.begin, g.end);
       const Out2 product = memory.cols(0, width_), d_product = memory.cols(width_, 2 * width_);
       const Out2 d_gate_up = memory.cols(2 * width_, 4 * width_);
       const Weights mine = w.of(g.first, g.last);
       const Gradients to = dw.of(g.first, g.last);
       fill_zero(memory.cols(width_, 4 * width_));
-      swiglu(gate(gate_up), up(gate_up), product);
+      swiglu(kept_gate, kept_up, product);
       grouped_linear_backward(dy, g.by_token, {}, {}, mine.down, d_product, {}, pass.precision);
       moe_gates_backward(d_product, product, part(slot_gates, g), part(d_slot_gates, g));
       grouped_linear_backward(dy, g.by_token, product, g.by_slot, mine.down, {}, to.down,
                               pass.precision);
-      swiglu_backward(d_product, gate(gate_up), up(gate_up), gate(d_gate_up), up(d_gate_up));
+      swiglu_backward(d_product, kept_gate, kept_up, gate(d_gate_up), up(d_gate_up));
       const auto inputs = [&](Out2 d, std::span<const WeightView> weight,
                               std::span<const Out2> gradient) {
-        grouped_linear_backward(d, g.by_slot, saved.x, g.by_token, weight, dx, gradient,
-                                pass.precision);
+        grouped_linear_backward(d, g.by_slot, x, g.by_token, weight, dx, gradient, pass.precision);
       };
       if (!mine.gate_up.empty() && !to.gate_up.empty()) {
         return inputs(d_gate_up, mine.gate_up, to.gate_up);
