@@ -5,13 +5,14 @@
 #include "cli/options.h"
 #include "core/files.h"
 #include "model/pretrained.h"
+#include "quant/formats.h"
 #include "train/checkpoint.h"
 
 namespace hadal {
 namespace {
 
 struct Options {
-  std::string run, out, dtype = "fp32";
+  std::string run, out, format = "fp32";
   int64_t step = -1;
 };
 
@@ -28,7 +29,7 @@ int run(const Options& o) {
   const fs::path checkpoint = chosen(o);
   const auto model = load_fp32_model(checkpoint.string(), false);
   SaveOptions options;
-  options.dtype = o.dtype == "bf16" ? DType::kBF16 : DType::kF32;
+  options.dtype = find_format(o.format).dtype;
   if (fs::exists(checkpoint / "tokenizer.json")) options.tokenizer = checkpoint;
   save_pretrained(*model, o.out, options);
   return 0;
@@ -40,14 +41,14 @@ void add_export(Cli& cli) {
   CLI::App* command =
       add_command(cli, "export", "write a checkpoint of a run as a Hugging Face folder",
                   "  hadal export runs/text --step 200 --out model\n"
-                  "  hadal export runs/text --out model --dtype bf16\n");
+                  "  hadal export runs/text --out model --format bf16\n");
   auto o = std::make_shared<Options>();
   add_option(command, "RUN", o->run, "folder of a run").required();
   add_option(command, "--step", o->step, "step of the checkpoint; default: the newest")
       .type_name("N");
   add_option(command, "--out", o->out, "folder to write").required().type_name("DIR");
-  add_option(command, "--dtype", o->dtype, "how the weights are stored (default fp32)")
-      .one_of({"fp32", "bf16"});
+  add_option(command, "--format,--dtype", o->format, "how the weights are stored (default fp32)")
+      .one_of({"fp32", "bf16", "fp8"});
   on_run(cli, command, [o] { return run(*o); });
 }
 

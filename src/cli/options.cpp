@@ -25,12 +25,9 @@ void add_json(CLI::App* command, bool& json, const std::string& what) {
 void add_precision(CLI::App* command, Precision& precision) {
   command
       ->add_option_function<std::string>(
-          "--dtype",
-          [&precision](const std::string& name) {
-            precision = name == "bf16" ? Precision::kBf16 : Precision::kFp32;
-          },
+          "--dtype", [&precision](const std::string& name) { precision = find_precision(name); },
           "arithmetic of the matrix products (default fp32)")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+      ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
 }
 
 void print_json(const OrderedJson& json) {

@@ -44,6 +44,11 @@ struct Param {
   void* value = nullptr;
   float* gradient = nullptr;  // FP32, or null when serving
 
+  // Read by FP8 products (V3 report, sec. 3.3), and stored as FP8: the matrices of Linears, apart
+  // from the projection of an MTP module, as in the released files.
+  bool fp8_matrix() const {
+    return group == ParamGroup::kMatrix && !name.ends_with(".eh_proj.weight");
+  }
   int64_t cols() const { return shape.back(); }
   int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   int64_t size() const { return rows() * cols(); }

@@ -161,6 +161,7 @@ bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& ch
 // ---- saving
 
 DType stored_as(const Param& p, DType dtype) {
+  if (dtype == DType::kF8E4M3) return p.fp8_matrix() ? dtype : DType::kF32;
   return p.group == ParamGroup::kRouterBias ? DType::kF32 : dtype;
 }
 
@@ -237,12 +238,15 @@ Pretrained load_pretrained(const fs::path& folder, const LoadOptions& options,
 }
 
 void save_pretrained(const Transformer& model, const fs::path& folder, const SaveOptions& options) {
-  HADAL_CHECK(
-      options.dtype == DType::kF32 || options.dtype == DType::kBF16 || options.dtype == DType::kF16,
-      kUsage, "models are saved as F32, BF16 or F16, not ", dtype_name(options.dtype));
+  const bool fp8 = options.dtype == DType::kF8E4M3;
+  HADAL_CHECK(fp8 || options.dtype == DType::kF32 || options.dtype == DType::kBF16 ||
+                  options.dtype == DType::kF16,
+              kUsage, "models are saved as F32, BF16, F16 or F8_E4M3, not ",
+              dtype_name(options.dtype));
   ModelConfig config = model.config();
-  config.dtype = options.dtype;
+  config.dtype = fp8 ? DType::kF32 : options.dtype;
   config.weight_block_size.clear();
+  if (fp8) config.weight_block_size = {kFp8Block.rows, kFp8Block.cols};
   config.scale_fmt.clear();
   const OrderedJson json = config_json(config);
 
@@ -250,7 +254,8 @@ void save_pretrained(const Transformer& model, const fs::path& folder, const Sav
   std::vector<TensorSpec> specs;
   specs.reserve(entries.size());
   for (const Entry& e : entries) {
-    specs.push_back({e.name, stored_as(*e.param, options.dtype), e.param->shape});
+    const DType dtype = stored_as(*e.param, options.dtype);
+    for (TensorSpec& s : weight_specs(e.name, e.param->shape, dtype)) specs.push_back(std::move(s));
   }
   CheckpointWriter writer(folder, specs, options.shard_bytes);
   for (const Entry& e : entries) write_entry(writer, e);

@@ -48,7 +48,10 @@ bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& c
                   const LoadOptions& options, ConfigWarnings& warnings);
 
 struct SaveOptions {
-  DType dtype = DType::kF32;  // F32, BF16 or F16; routing biases are F32 always
+  // F32, BF16 or F16; routing biases are F32 always. F8_E4M3: the matrices that FP8 training
+  // computes with as the codes and scales it uses (Param::fp8_matrix), all else F32, so that a
+  // model trained in FP8 comes back bit for bit.
+  DType dtype = DType::kF32;
   int64_t shard_bytes = kDefaultShardBytes;
   // Whose tokenizer files are copied: a folder, or a tokenizer.json. Empty: none are.
   std::filesystem::path tokenizer = {};

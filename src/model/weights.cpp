@@ -195,6 +195,24 @@ void read_any(const Checkpoint& checkpoint, const std::string& name, std::span<c
   refuse_number(source.where, bad, shape, value);
 }
 
+// As a whole: scales are few, and their tensor follows.
+void write_fp8(CheckpointWriter& writer, const TensorSpec& spec, std::span<const float> values) {
+  HADAL_CHECK(static_cast<int64_t>(values.size()) == spec.size(), kInternal, "tensor ",
+              quote_name(spec.name), ": ", values.size(), " numbers, expected ", spec.size());
+  const int64_t bad = first_bad(values);
+  if (bad != kNone) {
+    refuse_number(str("tensor ", quote_name(spec.name)), bad, spec.shape,
+                  values[static_cast<size_t>(bad)]);
+  }
+  const int64_t rows = spec.shape[0], cols = spec.shape[1];
+  std::vector<std::byte> codes(values.size());
+  const Tensor<float, 2> scales({blocks(rows, kFp8Block.rows), blocks(cols, kFp8Block.cols)});
+  encode_fp8({values.data(), {rows, cols}}, {codes.data(), scales, kFp8Block});
+  writer.write(spec.name, codes);
+  writer.write(scale_name(spec.name),
+               std::as_bytes(std::span(scales.data(), static_cast<size_t>(scales.size()))));
+}
+
 }  // namespace
 
 void read_weight(const Checkpoint& checkpoint, const std::string& name,
@@ -235,13 +253,25 @@ std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::s
   refuse_number(source.where, bad, shape, value);
 }
 
+std::vector<TensorSpec> weight_specs(const std::string& name, const std::vector<int64_t>& shape,
+                                     DType dtype) {
+  std::vector<TensorSpec> specs{{name, dtype, shape}};
+  if (dtype == DType::kF8E4M3) {
+    specs.push_back({scale_name(name),
+                     DType::kF32,
+                     {blocks(shape.at(0), kFp8Block.rows), blocks(shape.at(1), kFp8Block.cols)}});
+  }
+  return specs;
+}
+
 void write_weight(CheckpointWriter& writer, const std::string& name,
                   std::span<const float> values) {
   const TensorSpec& spec = writer.at(name);
+  if (spec.dtype == DType::kF8E4M3) return write_fp8(writer, spec, values);
   const Format* format = format_of(spec.dtype);
   HADAL_CHECK(format != nullptr && format->block == BlockShape{}, kInternal, "tensor ",
               quote_name(name), " was declared as ", dtype_name(spec.dtype),
-              ", expected F32, BF16 or F16");
+              ", expected F32, BF16, F16 or F8_E4M3");
   HADAL_CHECK(static_cast<int64_t>(values.size()) == spec.size(), kInternal, "tensor ",
               quote_name(name), ": ", values.size(), " numbers, expected ", spec.size());
   std::vector<std::byte> codes;

@@ -1,6 +1,7 @@
 #pragma once
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/dtype.h"
 #include "io/checkpoint.h"
@@ -32,8 +33,13 @@ void read_weight(const Checkpoint& checkpoint, const std::string& name,
 std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape, DType dtype);
 
-// Writes a whole tensor that was declared as F32, BF16 or F16, rounding to nearest even. NaN and
-// infinity are refused here too, Error{kFormat}: no reader would take the file.
+// The tensors that hold a weight stored as `dtype`: one, and for F8_E4M3 its scales, which are F32.
+std::vector<TensorSpec> weight_specs(const std::string& name, const std::vector<int64_t>& shape,
+                                     DType dtype);
+// Writes a whole weight that was declared by weight_specs as F32, BF16 or F16, rounding to nearest
+// even, or as F8_E4M3: codes and scales of 128 x 128 blocks, those that FP8 products compute with
+// (ops/fp8.h). NaN and infinity are refused here too, Error{kFormat}: no reader would take the
+// file.
 void write_weight(CheckpointWriter& writer, const std::string& name, std::span<const float> values);
 
 }  // namespace hadal

@@ -292,17 +292,45 @@ TEST(WriteWeight, what_is_written_is_read_back_rounded_to_its_dtype) {
 
 TEST(WriteWeight, refuses_numbers_that_no_reader_would_take) {
   const fs::path folder = scratch_dir();
-  CheckpointWriter writer(
-      folder, {{"f", DType::kF32, {1, 2}}, {"h", DType::kF16, {2}}, {"q", DType::kF8E4M3, {2}}});
+  CheckpointWriter writer(folder, {{"f", DType::kF32, {1, 2}},
+                                   {"h", DType::kF16, {2}},
+                                   {"q", DType::kF8E4M3, {2, 1}},
+                                   {"i", DType::kI8, {2}}});
   EXPECT_ERROR(write_weight(writer, "f", std::vector<float>{1, NAN}), kFormat,
                "tensor \"f\" at [0, 1] is nan, expected finite numbers");
   EXPECT_ERROR(write_weight(writer, "h", std::vector<float>{70'000, 1}), kFormat,
                "tensor \"h\" at [0] is 70000, which is infinite in F16");
-  EXPECT_ERROR(write_weight(writer, "q", std::vector<float>{1, 1}), kInternal,
-               "was declared as F8_E4M3, expected F32, BF16 or F16");
+  EXPECT_ERROR(write_weight(writer, "q", std::vector<float>{1, INFINITY}), kFormat,
+               "tensor \"q\" at [1, 0] is inf, expected finite numbers");
+  EXPECT_ERROR(write_weight(writer, "q", std::vector<float>{1}), kInternal,
+               "1 numbers, expected 2");
+  EXPECT_ERROR(write_weight(writer, "i", std::vector<float>{1, 1}), kInternal,
+               "was declared as I8, expected F32, BF16, F16 or F8_E4M3");
   EXPECT_ERROR(write_weight(writer, "f", std::vector<float>{1}), kInternal,
                "1 numbers, expected 2");
   EXPECT_ERROR(write_weight(writer, "x", std::vector<float>{1}), kInternal, "was not declared");
+}
+
+TEST(WriteWeight, fp8_has_codes_and_scales) {
+  const fs::path folder = scratch_dir();
+  std::vector<float> numbers(200 * 130);
+  Rng rng(3);
+  for (float& x : numbers) x = float(rng.normal());
+  const std::vector<TensorSpec> specs = weight_specs("w", {200, 130}, DType::kF8E4M3);
+  ASSERT_EQ(specs.size(), 2u);
+  EXPECT_EQ(specs[1].name, "w_scale_inv");
+  EXPECT_EQ(specs[1].shape, (Shape{2, 2}));
+  CheckpointWriter writer(folder, specs);
+  write_weight(writer, "w", numbers);
+  writer.finish();
+  const std::vector<float> back = read(Checkpoint::open(folder), "w", {200, 130});
+  double worst = 0;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    worst = std::max(
+        worst, double(std::abs(back[i] - numbers[i])) / (double(std::abs(numbers[i])) + 0.02));
+  }
+  EXPECT_LT(worst, 0x1p-4);
+  EXPECT_GT(worst, 0x1p-6);
 }
 
 }  // namespace
