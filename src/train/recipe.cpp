@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "model/config_fields.h"
+#include "ops/linear.h"
 
 namespace hadal {
 namespace {
@@ -250,8 +251,13 @@ void check_recipe(const TrainRecipe& r) {
               "data.valid and data.valid_share are both set, expected one of them");
   HADAL_CHECK(in_list("constant, cosine, wsd", r.optim.schedule), kUsage, "optim.schedule is \"",
               r.optim.schedule, "\", expected constant, cosine or wsd");
-  HADAL_CHECK(in_list("fp32, bf16", r.run.precision), kUsage, "run.precision is \"",
-              r.run.precision, "\", expected fp32 or bf16");
+  const Precision precision = find_precision(r.run.precision);
+  HADAL_CHECK(in_list("1x128, 128x128", r.run.fp8_gradient_tiles), kUsage,
+              "run.fp8_gradient_tiles is \"", r.run.fp8_gradient_tiles,
+              "\", expected 1x128 or 128x128");
+  HADAL_CHECK(is_fp8(precision) || r.run.fp8_gradient_tiles == "1x128", kUsage,
+              "run.fp8_gradient_tiles is \"", r.run.fp8_gradient_tiles,
+              "\", which needs run.precision = \"fp8\"");
 }
 
 std::string explain_recipe(const TrainRecipe& given) {

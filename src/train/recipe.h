@@ -26,6 +26,7 @@ struct TrainRecipe {
     std::string out;
     int64_t threads = 0;  // 0: all CPUs
     std::string precision = "fp32";
+    std::string fp8_gradient_tiles = "1x128";
   } run;
   struct {
     std::vector<std::string> train, valid;

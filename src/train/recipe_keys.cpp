@@ -32,8 +32,16 @@ std::span<const RecipeKey> recipe_keys() {
        "steps between evaluations on held-out text; 0: only before and after", true},
       {"run.threads", [](R& r) -> Int { return r.run.threads; }, 0, 1024, "",
        "0: as many as there are CPUs; the result does not depend on it", true},
-      {"run.precision", [](R& r) -> Text { return r.run.precision; }, 0, 0, "fp32, bf16",
-       "of the Linears' products; bf16 rounds operands and sums in FP32; weights stay FP32"},
+      {"run.precision", [](R& r) -> Text { return r.run.precision; }, 0, 0, "fp32, bf16, fp8",
+       "of the Linears' products; bf16 rounds operands and sums in FP32; fp8: the V3 report's "
+       "(3.3), "
+       "activations for the backward smaller too, head and the projection of MTP in bf16, moments "
+       "best in bf16; weights and gradients stay FP32"},
+      {"run.fp8_gradient_tiles", [](R& r) -> Text { return r.run.fp8_gradient_tiles; }, 0, 0,
+       "1x128, 128x128",
+       "fp8: one scale for each of these tiles of the activations' gradients; the report found "
+       "that "
+       "128x128 diverges"},
       {"data.train", [](R& r) -> Texts { return r.data.train; }, 0, 0, "",
        "files: .txt, .jsonl ({\"text\": ...} a line), .zst of them; * and ? in names"},
       {"data.valid", [](R& r) -> Texts { return r.data.valid; }, 0, 0, "",

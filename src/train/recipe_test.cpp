@@ -69,6 +69,14 @@ TEST(Recipe, ResumeAllowsOnlyWhatDoesNotChangeTheSteps) {
   EXPECT_EQ(resume_obstacle(with({"run.steps=10", "model.hidden_size=8"}), saved), "model");
 }
 
+TEST(Recipe, GradientTilesAreOfFp8) {
+  EXPECT_EQ(with({"run.precision=fp8", "run.fp8_gradient_tiles=128x128"}).run.fp8_gradient_tiles,
+            "128x128");
+  EXPECT_ERROR(with({"run.fp8_gradient_tiles=128x128"}), kUsage, "needs run.precision = \"fp8\"");
+  EXPECT_ERROR(with({"run.precision=fp8", "run.fp8_gradient_tiles=1x64"}), kUsage,
+               "1x128, 128x128");
+}
+
 TEST(RecipeModel, TheBenchmarkHas45MParameters) {
   const TrainRecipe r = load_recipe(source_dir() / "recipes" / "bench_45m.toml");
   const Transformer model(recipe_model(r, {}));

@@ -96,6 +96,7 @@ void TrainRun::train(const std::function<bool(const Progress&)>& each) {
     save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
   }
   SaveOptions options;
+  if (is_fp8(find_precision(recipe_.run.precision))) options.dtype = DType::kF8E4M3;
   options.tokenizer = recipe_.data.tokenizer;
   save_pretrained(*model_, model_folder(), options);
 }

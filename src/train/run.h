@@ -13,7 +13,9 @@ namespace hadal {
 // A run from a recipe to a model folder: reads the data, makes the model, trains it, writes
 //   OUT/log.jsonl         a JSON object a step
 //   OUT/checkpoints/...   as run.checkpoint_every says (train/checkpoint.h)
-//   OUT/model             the trained model as a Hugging Face folder
+//   OUT/model             the trained model as a Hugging Face folder: FP32, or after training in
+//   FP8
+//                         the codes and scales of its last step (master weights are in checkpoints)
 class TrainRun {
  public:
   // Loads tokenizer and data and initialises the weights. Error{kUsage} for a recipe that cannot be

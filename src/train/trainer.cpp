@@ -73,7 +73,10 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& tra
 
 TrainOptions Trainer::train_options() const {
   TrainOptions options;
-  options.precision = recipe_.run.precision == "bf16" ? Precision::kBf16 : Precision::kFp32;
+  options.precision = find_precision(recipe_.run.precision);
+  if (is_fp8(options.precision) && recipe_.run.fp8_gradient_tiles == "128x128") {
+    options.precision = Precision::kFp8Blocks;
+  }
   options.mtp_lambda = static_cast<float>(recipe_.mtp.lambda);
   options.sequence_alpha = static_cast<float>(recipe_.balance.sequence_alpha);
   options.batch_alpha = static_cast<float>(recipe_.balance.batch_alpha);

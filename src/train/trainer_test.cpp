@@ -209,6 +209,54 @@ TEST(Trainer, Bf16StepsSmallerThanItsUnitAreNotLost) {
   EXPECT_LT(std::sqrt(error / norm), 0.1);
 }
 
+TrainRecipe fp8_recipe() {
+  TrainRecipe r = tiny_recipe();
+  r.run.precision = "fp8";
+  return r;
+}
+
+TEST(Trainer, Fp8LearnsAndResumesWithTheSameBits) {
+  TrainRecipe r = fp8_recipe();
+  r.run.steps = 40;
+  Bench straight(r), first(r), second(r);
+  const double before = straight.trainer.evaluate().loss;
+  straight.steps(40);
+  EXPECT_LT(straight.trainer.evaluate().loss, 0.6 * before);
+  const fs::path run = scratch_dir();
+  first.steps(20);
+  load_checkpoint(second.trainer, save_checkpoint(first.trainer, run, {}));
+  second.steps(20);
+  EXPECT_TRUE(same_weights(straight.model, second.model));
+}
+
+// Of a weight, NaN or infinity: every number that reads the block becomes NaN.
+TEST(Trainer, Fp8StepsThatAreNotFiniteLeaveNoTrace) {
+  for (float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    Bench bench(fp8_recipe());
+    bench.steps(1);
+    Param* weight = bench.model.params().find("model.layers.1.self_attn.o_proj.weight");
+    float& entry = weight->vec_mut().data()[7];
+    const float saved = entry;
+    entry = bad;
+    Param* norm = bench.model.params().find("model.norm.weight");
+    const float before = norm->vec().data()[0];
+    EXPECT_FALSE(bench.trainer.step().applied);
+    EXPECT_EQ(norm->vec().data()[0], before);
+    entry = saved;
+    EXPECT_TRUE(bench.trainer.step().applied);
+  }
+}
+
+TEST(Trainer, Fp8GradientTilesAreARecipesChoice) {
+  TrainRecipe r = fp8_recipe();
+  Bench rows(r);
+  r.run.fp8_gradient_tiles = "128x128";
+  Bench blocks(r);
+  rows.steps(2);
+  blocks.steps(2);
+  EXPECT_FALSE(same_weights(rows.model, blocks.model));
+}
+
 TEST(Trainer, ResumedRunGivesTheSameBits) {
   const fs::path run = scratch_dir();
   Bench straight;
