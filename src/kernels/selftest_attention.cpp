@@ -57,7 +57,7 @@ struct Problem {
 };
 
 // Of what FP32 arithmetic is allowed: operands with 8 bits instead of 24.
-constexpr double kRounded = 500;
+constexpr double kRounded = 1000;
 
 using PartFn = void (*)(const AttentionPart&, float*) noexcept;
 
