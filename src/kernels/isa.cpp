@@ -15,6 +15,7 @@
 #include "kernels/row.inl"
 #include "kernels/activation.inl"
 #include "kernels/norm.inl"
+#include "kernels/optimizer.inl"
 #include "kernels/rope.inl"
 #include "kernels/attention_tile.inl"
 #include "kernels/attention.inl"
@@ -58,6 +59,10 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .swiglu_backward_row = swiglu_backward_row,
     .gelu_row = gelu_row,
     .gelu_backward_row = gelu_backward_row,
+
+    .adamw_row = adamw_row,
+    .adamw_bf16_row = adamw_bf16_row,
+    .average_row = average_row,
 
     .rope_adjacent = rope_adjacent,
     .rope_halves = rope_halves,

@@ -47,6 +47,16 @@ struct Gemm {
   bool bf16_arithmetic = false;
 };
 
+// One update of AdamW (train/adamw.h), the same for all numbers of a row.
+struct AdamWRow {
+  float scale = 1;                                 // of the gradient: clipping
+  float first_share = 0.1f, second_share = 0.05f;  // 1 - beta
+  float step = 0;                                  // lr / (1 - beta1^t)
+  float inv_root = 1;                              // 1 / sqrt(1 - beta2^t)
+  float eps = 1e-8f;
+  float decay = 0;  // lr * weight decay
+};
+
 struct AttentionPart;
 struct AttentionGradient;
 
@@ -114,6 +124,15 @@ struct Kernels {
                               float* dup, int64_t n) noexcept;
   void (*gelu_row)(const float* x, float* y, int64_t n) noexcept;
   void (*gelu_backward_row)(const float* dy, const float* x, float* dx, int64_t n) noexcept;
+
+  // ---- optimizer (optimizer.inl); the same bits in every family. g, w, m, v: gradient, weights,
+  // moments; the second keeps the moments as bits of BF16, rounded to nearest even.
+  void (*adamw_row)(const AdamWRow& u, const float* g, float* w, float* m, float* v,
+                    int64_t n) noexcept;
+  void (*adamw_bf16_row)(const AdamWRow& u, const float* g, float* w, uint16_t* m, uint16_t* v,
+                         int64_t n) noexcept;
+  void (*average_row)(float share, const float* x, float* y,
+                      int64_t n) noexcept;  // y += share(x-y)
 
   // ---- rotary embedding (rope.inl): turns `heads` heads of 2 * pairs numbers, `stride` apart, by
   // the same angles; direction 1 or -1. The same bits in every family.

@@ -1,6 +1,6 @@
 // Loops over a row of n numbers, whole vectors first and then the part of one that is left; and the
 // plain kernels on rows. A body is written once and sees its place through `at`:
-//   at(p)          the lanes of p here; past the end of the row, zeros
+//   at(p)          the lanes of p here, FP32 or bits of BF16; past the end of the row, zeros
 //   at.put(p, v)   stores the lanes that are in the row
 //   at.or_else(v, fill)   v, and `fill` past the end of the row
 namespace {
@@ -8,7 +8,9 @@ namespace {
 struct WholeLanes {
   int64_t i;
   Vec operator()(const float* p) const { return load(p + i); }
+  Vec operator()(const uint16_t* p) const { return load_bf16(p + i); }
   void put(float* p, Vec v) const { store(p + i, v); }
+  void put(uint16_t* p, Vec v) const { store_bf16(p + i, v); }
   Vec or_else(Vec v, Vec) const { return v; }
 };
 
@@ -17,7 +19,9 @@ alignas(64) constexpr float kLaneNumbers[16] = {0, 1, 2,  3,  4,  5,  6,  7,
 struct LastLanes {
   int64_t i, n;
   Vec operator()(const float* p) const { return load_part(p + i, n); }
+  Vec operator()(const uint16_t* p) const { return load_bf16_part(p + i, n); }
   void put(float* p, Vec v) const { store_part(p + i, v, n); }
+  void put(uint16_t* p, Vec v) const { store_bf16_part(p + i, v, n); }
   Vec or_else(Vec v, Vec fill) const {
     return select_less(load(kLaneNumbers), set(static_cast<float>(n)), v, fill);
   }

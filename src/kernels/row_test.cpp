@@ -63,6 +63,13 @@ std::vector<float> outputs(const Kernels& k, int64_t n) {
   take(y);
   k.gelu_backward_row(c.data(), a.data(), y.data(), n);
   take(y);
+  Row w(n, 12), m(n, 13), v(n, 14), mean(n, 15);
+  for (int64_t i = 0; i < n; ++i) v.data()[i] *= v.data()[i];
+  k.adamw_row({.scale = 0.5f, .step = 0.1f, .decay = 0.01f}, a.data(), w.data(), m.data(), v.data(),
+              n);
+  take(w), take(m), take(v);
+  k.average_row(0.25f, a.data(), mean.data(), n);
+  take(mean);
   k.rope_adjacent(heads.data(), cos.data(), sin.data(), -1, n, 2, 3 * n);
   take(heads);
   k.rope_halves(heads.data(), cos.data(), sin.data(), 1, n, 2, 3 * n);

@@ -353,6 +353,74 @@ double check_gelu_backward_row(const Kernels& table) {
   });
 }
 
+// ---- optimizer
+
+// `keep` makes of a moment what its storage makes of it.
+template <class Update, class Keep>
+double check_adamw(Update update, Keep keep, double moment_rounding) {
+  return over_lengths([&](int64_t n, const Floats& g, const Floats& start, Worst& worst) {
+    const AdamWRow u{.scale = 0.5f,
+                     .first_share = 0.25f,
+                     .second_share = 0.125f,
+                     .step = 0.5f,
+                     .inv_root = 2,
+                     .eps = 0.01f,
+                     .decay = 0.25f};
+    Floats w = start, m = numbers(n, 3), v = numbers(n, 4);
+    for (float& x : v) x *= x;
+    for (Floats* moment : {&m, &v}) {
+      for (float& x : *moment) x = keep(x);
+    }
+    const Floats m_old = m, v_old = v;
+    update(u, g, w, m, v);
+    for (size_t i = 0; i < g.size(); ++i) {
+      const double gradient = 0.5 * double{g[i]};
+      const double first = double{m_old[i]} + 0.25 * (gradient - double{m_old[i]});
+      const double second = double{v_old[i]} + 0.125 * (gradient * gradient - double{v_old[i]});
+      const auto allowed = [&](double x) { return moment_rounding * std::abs(x) + 1e-6; };
+      worst.see(m[i], first, allowed(first));
+      worst.see(v[i], second, allowed(second));
+      const double change = 0.5 * first / (std::sqrt(second) * 2 + double{0.01f});
+      worst.see_close(w[i], double{start[i]} - change - 0.25 * double{start[i]});
+    }
+  });
+}
+
+double check_adamw_row(const Kernels& table) {
+  return check_adamw(
+      [&](const AdamWRow& u, const Floats& g, Floats& w, Floats& m, Floats& v) {
+        table.adamw_row(u, g.data(), w.data(), m.data(), v.data(), static_cast<int64_t>(g.size()));
+      },
+      [](float x) { return x; }, 4 * kRounding);
+}
+
+double check_adamw_bf16_row(const Kernels& table) {
+  return check_adamw(
+      [&](const AdamWRow& u, const Floats& g, Floats& w, Floats& m, Floats& v) {
+        std::vector<uint16_t> mh, vh;
+        for (const float x : m) mh.push_back(to_bf16(x).bits);
+        for (const float x : v) vh.push_back(to_bf16(x).bits);
+        table.adamw_bf16_row(u, g.data(), w.data(), mh.data(), vh.data(),
+                             static_cast<int64_t>(g.size()));
+        for (size_t i = 0; i < g.size(); ++i) {
+          m[i] = to_float(bf16{mh[i]});
+          v[i] = to_float(bf16{vh[i]});
+        }
+      },
+      [](float x) { return to_float(to_bf16(x)); }, 1.01 * 0x1p-8);
+}
+
+double check_average_row(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, const Floats& start, Worst& worst) {
+    Floats y = start;
+    table.average_row(0.3f, x.data(), y.data(), n);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const double from = double{start[i]};
+      worst.see_close(y[i], from + double{0.3f} * (double{x[i]} - from));
+    }
+  });
+}
+
 // ---- rotary embedding
 
 template <class Kernel, class Place>
@@ -525,6 +593,9 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(swiglu_backward_row, check_swiglu_backward_row),
     HADAL_KERNEL_CHECK(gelu_row, check_gelu_row),
     HADAL_KERNEL_CHECK(gelu_backward_row, check_gelu_backward_row),
+    HADAL_KERNEL_CHECK(adamw_row, check_adamw_row),
+    HADAL_KERNEL_CHECK(adamw_bf16_row, check_adamw_bf16_row),
+    HADAL_KERNEL_CHECK(average_row, check_average_row),
     HADAL_KERNEL_CHECK(rope_adjacent, check_rope_adjacent),
     HADAL_KERNEL_CHECK(rope_halves, check_rope_halves),
     HADAL_KERNEL_CHECK(attention_workspace, check_attention_part),
