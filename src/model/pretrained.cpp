@@ -75,17 +75,6 @@ void check_complete(const Transformer& model, const Checkpoint& checkpoint) {
                   first->name == kHead ? " (tie_word_embeddings is false)" : ""));
 }
 
-// How many MTP modules the files hold, counted from the first.
-int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint) {
-  const std::vector<std::string> names = checkpoint.names();
-  for (int64_t d = 0; d < config.num_nextn_predict_layers; ++d) {
-    const std::string prefix = layer_prefix(config.num_hidden_layers + d);
-    const auto at = std::ranges::lower_bound(names, prefix);
-    if (at == names.end() || !at->starts_with(prefix)) return d;
-  }
-  return config.num_nextn_predict_layers;
-}
-
 bool same_tensor(const Checkpoint& checkpoint, const std::string& a, const std::string& b) {
   const TensorInfo *x = checkpoint.find(a), *y = checkpoint.find(b);
   if (y == nullptr || x->dtype != y->dtype || x->shape != y->shape) return false;
@@ -205,6 +194,16 @@ void write_json(const fs::path& path, const OrderedJson& json) {
 }
 
 }  // namespace
+
+int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint) {
+  const std::vector<std::string> names = checkpoint.names();
+  for (int64_t d = 0; d < config.num_nextn_predict_layers; ++d) {
+    const std::string prefix = layer_prefix(config.num_hidden_layers + d);
+    const auto at = std::ranges::lower_bound(names, prefix);
+    if (at == names.end() || !at->starts_with(prefix)) return d;
+  }
+  return config.num_nextn_predict_layers;
+}
 
 bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
                   const LoadOptions& options, ConfigWarnings& warnings) {

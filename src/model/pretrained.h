@@ -42,6 +42,10 @@ struct Pretrained {
 Pretrained load_pretrained(const std::filesystem::path& folder, const LoadOptions& options,
                            ConfigWarnings& warnings);
 
+// How many multi-token prediction modules the files hold, counted from the first; at most those of
+// the config.
+int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint);
+
 // The weights alone, into a model made of that folder's config. Returns whether numbers are used
 // where they are mapped: the model keeps the checkpoint alive then.
 bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,

@@ -150,12 +150,15 @@ Losses Transformer::run_batch(const Batch& batch, const TrainOptions& options, b
   }
 
   const Out2 d_head = backward ? head_->grad() : Out2();
-  const auto loss_of = [&](In2 h, const std::vector<int32_t>& targets, double weight, Out2& dh) {
+  const auto loss_of = [&](In2 h, const std::vector<int32_t>& targets, double weight, Out2& dh,
+                           View<double, 1> each = {}) {
     if (backward) dh = saved_.zeros(rows, config_.hidden_size);
     return linear_cross_entropy(h, head_->weight(), ids_of(targets), mean_weight(weight, targets),
-                                dh, d_head, above_fp8(options.precision), scratch_);
+                                dh, d_head, above_fp8(options.precision), scratch_, each);
   };
-  losses.main = loss_of(run.normed, batch.targets, options.weight, run.d_normed);
+  if (!backward) losses.by_token.resize(batch.targets.size());
+  losses.main = loss_of(run.normed, batch.targets, options.weight, run.d_normed,
+                        {losses.by_token.data(), {static_cast<int64_t>(losses.by_token.size())}});
   for (size_t d = 0; d < modules; ++d) {
     losses.mtp.push_back(loss_of(run.mtp[d].y, batch.mtp_targets[d],
                                  options.weight * options.mtp_lambda / static_cast<double>(modules),

@@ -36,6 +36,7 @@ struct Losses {
   // evaluate() with MTP: positions where the first module's arg max is the main model's arg max one
   // place on, and positions compared: what greedy speculation would accept.
   int64_t accepted = 0, drafted = 0;
+  std::vector<double> by_token;  // evaluate(): the main loss of each target, 0 of kIgnored
 };
 
 // The paper's model: embedding, blocks, final norm, head, MTP modules; dense and MoE, any attention

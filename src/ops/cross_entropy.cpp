@@ -84,7 +84,7 @@ double loss_of_row(const Kernels& k, float* logits, int64_t n, int32_t target, f
 }  // namespace
 
 CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight, Out2 dh, Out2 dw,
-                                  Precision precision, Arena& scratch) {
+                                  Precision precision, Arena& scratch, View<double, 1> each) {
   const char* op = "linear_cross_entropy";
   const TimedPart timed(StepPart::kHead);
   check_head(op, h, w);
@@ -97,7 +97,8 @@ CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight
   const Kernels& k = kernels();
   const bool gradient = !dh.empty() || !dw.empty();
   const Arena::Scope scope(scratch);
-  const auto losses = scratch.make<double>(h.dim(0));
+  if (!each.empty()) check_length(op, "each", each, h.dim(0), "row of h");
+  const auto losses = each.empty() ? scratch.make<double>(h.dim(0)) : each;
   const auto correct = scratch.make<bool>(h.dim(0));
   for_each_chunk(h, w, precision, scratch, [&](int64_t begin, int64_t end, Out2 logits) {
     parallel_for(end - begin, task_grain(w.rows), [&](int64_t first, int64_t last) {
@@ -105,6 +106,7 @@ CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight
         const int32_t target = targets.data()[begin + r];
         if (target == kIgnored) {
           std::fill_n(logits.row(r), w.rows, 0.0f);
+          losses.data()[begin + r] = 0;
         } else {
           losses.data()[begin + r] = loss_of_row(k, logits.row(r), w.rows, target, weight, gradient,
                                                  correct.data()[begin + r]);

@@ -21,9 +21,10 @@ inline constexpr int32_t kIgnored = -1;
 //
 // Shapes    h [T, D]; w [V, D]; targets [T], kIgnored to leave a token out; dh [T, D]; dw [V, D].
 // Numbers   log-sum-exp in FP32 about the row's maximum, sums of loss in double.
+// Each      `each` [T], unless {}: the loss of every token, 0 where it is left out.
 // Errors    Error{kShape}, also for a target outside 0 .. V-1.
 CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight, Out2 dh, Out2 dw,
-                                  Precision precision, Arena& scratch);
+                                  Precision precision, Arena& scratch, View<double, 1> each = {});
 
 // Arg max of each row (ties to the lower id) without keeping the logits: greedy agreement. best
 // [T].
