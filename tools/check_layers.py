@@ -51,7 +51,7 @@ def compiled_per_family(src: pathlib.Path) -> set[pathlib.Path]:
 
 def check_file(path: pathlib.Path, src: pathlib.Path, layers, per_family) -> list[str]:
     folder = path.relative_to(src).parts[0]
-    is_test = path.stem.endswith(("_test", "_bench"))
+    is_test = path.stem.endswith(("_test", "_bench")) or path.stem == "testing"
     problems = []
     for number, included in includes(path):
         where = f"{path.relative_to(src.parent)}:{number}:"

@@ -14,6 +14,7 @@ namespace {
 struct Options {
   std::string run, out, format = "fp32";
   int64_t step = -1;
+  bool ema = false;
 };
 
 fs::path chosen(const Options& o) {
@@ -27,7 +28,8 @@ fs::path chosen(const Options& o) {
 
 int run(const Options& o) {
   const fs::path checkpoint = chosen(o);
-  const auto model = load_fp32_model(checkpoint.string(), false);
+  const auto model = load_fp32_model(checkpoint.string(), o.ema);
+  if (o.ema) load_averages(*model, checkpoint);
   SaveOptions options;
   options.dtype = find_format(o.format).dtype;
   if (fs::exists(checkpoint / "tokenizer.json")) options.tokenizer = checkpoint;
@@ -41,11 +43,13 @@ void add_export(Cli& cli) {
   CLI::App* command =
       add_command(cli, "export", "write a checkpoint of a run as a Hugging Face folder",
                   "  hadal export runs/text --step 200 --out model\n"
-                  "  hadal export runs/text --out model --format bf16\n");
+                  "  hadal export runs/text --out model --format bf16\n"
+                  "  hadal export runs/text --step 200 --ema --out model\n");
   auto o = std::make_shared<Options>();
   add_option(command, "RUN", o->run, "folder of a run").required();
   add_option(command, "--step", o->step, "step of the checkpoint; default: the newest")
       .type_name("N");
+  add_flag(command, "--ema", o->ema, "the averaged weights (optim.ema) instead of the last ones");
   add_option(command, "--out", o->out, "folder to write").required().type_name("DIR");
   add_option(command, "--format,--dtype", o->format, "how the weights are stored (default fp32)")
       .one_of({"fp32", "bf16", "fp8"});

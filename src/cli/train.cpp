@@ -36,6 +36,7 @@ int run(const Options& o) {
 
   TrainReport report(o.json);
   TrainRun run(recipe);
+  for (const std::string& line : run.warnings()) spdlog::warn("{}", line);
   if (o.resume) {
     std::vector<std::string> passed_over;
     const std::optional<fs::path> from = run.resume(passed_over);

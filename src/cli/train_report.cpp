@@ -20,10 +20,14 @@ std::string progress_text(const Progress& p) {
 
 void TrainReport::begin(TrainRun& run) {
   const TrainRecipe& r = run.trainer().recipe();
-  line_.keep(fmt::format("{:.1f}M parameters, {} training tokens, {} tokens a step, {} steps",
-                         static_cast<double>(run.model().params().count()) / 1e6,
-                         run.data().tokens(), r.batch.sequences * r.data.sequence_length,
-                         r.run.steps));
+  const RunSchedule schedule(r);
+  const auto batch = [&](int64_t step) { return schedule.at(step).rows * r.data.sequence_length; };
+  const int64_t first = batch(0), last = batch(r.run.steps - 1);
+  line_.keep(
+      fmt::format("{:.1f}M parameters, {} training tokens, {} tokens a step, {} steps",
+                  static_cast<double>(run.model().params().count()) / 1e6, run.data().tokens(),
+                  first == last ? fmt::format("{}", first) : fmt::format("{} to {}", first, last),
+                  r.run.steps));
 }
 
 void TrainReport::step(const Progress& progress) {
@@ -60,6 +64,15 @@ void TrainReport::end(TrainRun& run) {
                run.after()->bits_per_byte);
     fmt::print("held-out worst MaxVio   {:.3f} -> {:.3f}\n", run.before()->max_vio,
                run.after()->max_vio);
+    const auto &from = run.before()->loss_by_position, &to = run.after()->loss_by_position;
+    const int64_t length = run.trainer().recipe().data.sequence_length;
+    const auto parts = static_cast<int64_t>(to.size());
+    for (int64_t i = 0; parts > 1 && i < parts; ++i) {
+      const auto at = static_cast<size_t>(i);
+      fmt::print("loss at {:<15} {:.4f} -> {:.4f}\n",
+                 fmt::format("{}..{}", length * i / parts, length * (i + 1) / parts - 1), from[at],
+                 to[at]);
+    }
     if (!run.after()->mtp_loss.empty()) {
       fmt::print("MTP acceptance          {:.1f}% -> {:.1f}%\n", 100 * run.before()->acceptance,
                  100 * run.after()->acceptance);

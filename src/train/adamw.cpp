@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "core/step_clock.h"
+#include "ops/optimizer.h"
 
 namespace hadal {
 namespace {
@@ -29,34 +30,6 @@ double sum_of_squares(const float* g, int64_t n) {
   return total;
 }
 
-struct Update {
-  float scale;      // of the gradient: clipping
-  float b1, b2;     // 1 - beta
-  float step_size;  // lr / (1 - beta1^t)
-  float inv_root;   // 1 / sqrt(1 - beta2^t)
-  float eps;
-  float decay;  // lr * weight decay
-};
-
-inline void update_one(const Update& u, const float* g, float* w, float* m, float* v, int64_t i) {
-  const float gradient = g[i] * u.scale;
-  const float first = m[i] + u.b1 * (gradient - m[i]);
-  const float second = v[i] + u.b2 * (gradient * gradient - v[i]);
-  m[i] = first;
-  v[i] = second;
-  const float denominator = std::sqrt(second) * u.inv_root + u.eps;
-  w[i] = w[i] - (u.step_size * first / denominator + u.decay * w[i]);
-}
-
-void update(const Update& u, const float* __restrict g, float* __restrict w, float* __restrict m,
-            float* __restrict v, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) update_one(u, g, w, m, v, i + j);
-  }
-  for (; i < n; ++i) update_one(u, g, w, m, v, i);
-}
-
 // Numbers [begin, end) of one parameter.
 struct Piece {
   size_t index;
@@ -77,8 +50,24 @@ std::vector<Piece> pieces_of(const List& list, SizeOf size_of) {
 
 }  // namespace
 
-bool decays(ParamGroup group) {
-  return group == ParamGroup::kMatrix;
+double WeightDecay::of(ParamGroup group) const {
+  switch (group) {
+    case ParamGroup::kMatrix:
+      return matrix;
+    case ParamGroup::kEmbedding:
+      return embedding;
+    case ParamGroup::kHead:
+      return head;
+    case ParamGroup::kRouter:
+      return router;
+    case ParamGroup::kNorm:
+      return norm;
+    case ParamGroup::kBias:
+      return bias;
+    case ParamGroup::kRouterBias:
+      break;
+  }
+  return 0;
 }
 
 double gradient_norm(const Params& params) {
@@ -98,16 +87,18 @@ double gradient_norm(const Params& params) {
 }
 
 AdamW::AdamW(Params& params, const AdamWOptions& options) : options_(options) {
+  HADAL_CHECK(options.moments == DType::kF32 || options.moments == DType::kBF16, kInternal,
+              "moments are kept as F32 or BF16, not ", dtype_name(options.moments));
   int64_t numbers = 0;
   for (Param& p : params.all()) {
     if (p.gradient == nullptr) continue;
     HADAL_CHECK(p.dtype == DType::kF32 && p.value != nullptr, kInternal, "parameter ", p.name,
                 " has a gradient but no FP32 value to update");
     slots_.push_back({&p, numbers});
-    numbers += (p.size() + 15) / 16 * 16;
+    numbers += (p.size() + 31) / 32 * 32;
   }
-  first_ = Buffer(numbers * int64_t{sizeof(float)});
-  second_ = Buffer(numbers * int64_t{sizeof(float)});
+  first_ = Buffer(numbers * dtype_size(options.moments));
+  second_ = Buffer(numbers * dtype_size(options.moments));
 }
 
 void AdamW::step(double lr, double norm) {
@@ -115,43 +106,50 @@ void AdamW::step(double lr, double norm) {
   ++updates_;
   const auto t = static_cast<double>(updates_);
   const bool clips = options_.clip > 0 && norm > options_.clip;
-  Update u{};
+  AdamWRow u;
   u.scale = static_cast<float>(clips ? options_.clip / norm : 1.0);
-  u.b1 = static_cast<float>(1 - options_.beta1);
-  u.b2 = static_cast<float>(1 - options_.beta2);
-  u.step_size = static_cast<float>(lr / (1 - std::pow(options_.beta1, t)));
+  u.first_share = static_cast<float>(1 - options_.beta1);
+  u.second_share = static_cast<float>(1 - options_.beta2);
+  u.step = static_cast<float>(lr / (1 - std::pow(options_.beta1, t)));
   u.inv_root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t)));
   u.eps = static_cast<float>(options_.eps);
-  const auto decay = static_cast<float>(lr * options_.weight_decay);
 
   const auto pieces = pieces_of(slots_, [](const Slot& s) { return s.param->size(); });
-  auto* first = reinterpret_cast<float*>(first_.data());
-  auto* second = reinterpret_cast<float*>(second_.data());
   parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
     const Piece& piece = pieces[static_cast<size_t>(i)];
     const Slot& slot = slots_[piece.index];
     const Param& p = *slot.param;
-    Update mine = u;
-    mine.decay = decays(p.group) ? decay : 0.0f;
-    const int64_t at = slot.offset + piece.begin;
-    update(mine, p.gradient + piece.begin, static_cast<float*>(p.value) + piece.begin, first + at,
-           second + at, piece.end - piece.begin);
+    AdamWRow mine = u;
+    mine.decay = static_cast<float>(lr * options_.decay.of(p.group));
+    const int64_t at = slot.offset + piece.begin, n = piece.end - piece.begin;
+    const In1 g(p.gradient + piece.begin, {n});
+    const Out1 w(static_cast<float*>(p.value) + piece.begin, {n});
+    const auto update = [&]<class T>(T* first, T* second) {
+      adamw_update(mine, g, w, View<T, 1>(first + at, {n}), View<T, 1>(second + at, {n}));
+    };
+    if (options_.moments == DType::kBF16) {
+      update(reinterpret_cast<bf16*>(first_.data()), reinterpret_cast<bf16*>(second_.data()));
+    } else {
+      update(reinterpret_cast<float*>(first_.data()), reinterpret_cast<float*>(second_.data()));
+    }
   });
 }
 
-Out1 AdamW::moment(const Buffer& buffer, const Param& param) const {
+std::span<std::byte> AdamW::moment(Buffer& buffer, const Param& param) const {
+  const int64_t size = dtype_size(options_.moments);
   for (const Slot& slot : slots_) {
     if (slot.param != &param) continue;
-    return {reinterpret_cast<float*>(buffer.data()) + slot.offset, {param.size()}};
+    return {reinterpret_cast<std::byte*>(buffer.data()) + slot.offset * size,
+            static_cast<size_t>(param.size() * size)};
   }
   return {};
 }
 
-Out1 AdamW::first_moment(const Param& param) {
+std::span<std::byte> AdamW::first_moment(const Param& param) {
   return moment(first_, param);
 }
 
-Out1 AdamW::second_moment(const Param& param) {
+std::span<std::byte> AdamW::second_moment(const Param& param) {
   return moment(second_, param);
 }
 

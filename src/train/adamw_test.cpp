@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "core/parallel.h"
 #include "tests/support/testing.h"
@@ -55,7 +56,7 @@ struct Reference {
 TEST(AdamW, FollowsTheReferenceInDouble) {
   Fixture f;
   const AdamWOptions options{
-      .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.3, .clip = 2.0};
+      .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .clip = 2.0, .decay = {.matrix = 0.3}};
   AdamW optimizer(f.params, options);
   Reference matrix(*f.matrix), norm(*f.norm);
   for (int t = 1; t <= 5; ++t) {
@@ -64,7 +65,7 @@ TEST(AdamW, FollowsTheReferenceInDouble) {
     const double size = gradient_norm(f.params);
     const double scale = size > options.clip ? options.clip / size : 1;
     const double lr = 0.01 * t;
-    matrix.step(*f.matrix, scale, lr, options.weight_decay, options, t);
+    matrix.step(*f.matrix, scale, lr, 0.3, options, t);
     norm.step(*f.norm, scale, lr, 0, options, t);
     optimizer.step(lr, size);
     ASSERT_TRUE(matrix.matches(*f.matrix)) << "after update " << t;
@@ -87,11 +88,82 @@ TEST(AdamW, ClipsOnlyAboveTheLimit) {
   }
 }
 
-TEST(AdamW, OnlyMatricesDecay) {
-  EXPECT_TRUE(decays(ParamGroup::kMatrix));
+TEST(AdamW, OnlyMatricesDecayUnlessToldOtherwise) {
+  const WeightDecay standard, all{1, 2, 3, 4, 5, 6};
+  EXPECT_EQ(standard.of(ParamGroup::kMatrix), 0.1);
   for (const ParamGroup g : {ParamGroup::kEmbedding, ParamGroup::kHead, ParamGroup::kRouter,
                              ParamGroup::kNorm, ParamGroup::kBias, ParamGroup::kRouterBias}) {
-    EXPECT_FALSE(decays(g));
+    EXPECT_EQ(standard.of(g), 0);
+  }
+  EXPECT_EQ(all.of(ParamGroup::kEmbedding), 2);
+  EXPECT_EQ(all.of(ParamGroup::kBias), 6);
+  EXPECT_EQ(all.of(ParamGroup::kRouterBias), 0);
+
+  Fixture f;
+  f.fill_gradients(1);
+  Reference norm(*f.norm);
+  AdamWOptions options{.clip = 0};
+  options.decay.norm = 0.5;
+  AdamW optimizer(f.params, options);
+  norm.step(*f.norm, 1, 0.1, 0.5, options, 1);
+  optimizer.step(0.1, gradient_norm(f.params));
+  EXPECT_TRUE(norm.matches(*f.norm));
+}
+
+double bf16_of(double x) {
+  return double{to_float(to_bf16(static_cast<float>(x)))};
+}
+
+AdamWOptions kept_as(DType moments) {
+  AdamWOptions options{.clip = 0};
+  options.moments = moments;
+  return options;
+}
+
+TEST(AdamW, Bf16MomentsFollowTheReferenceThatRoundsThem) {
+  Fixture f;
+  const AdamWOptions options = kept_as(DType::kBF16);
+  AdamW optimizer(f.params, options);
+  EXPECT_EQ(2 * optimizer.bytes(), AdamW(f.params, {}).bytes());
+  Reference norm(*f.norm);
+  for (int t = 1; t <= 5; ++t) {
+    f.fill_gradients(static_cast<uint64_t>(10 * t));
+    norm.step(*f.norm, 1, 0.01, 0, options, t);
+    optimizer.step(0.01, gradient_norm(f.params));
+    ASSERT_TRUE(norm.matches(*f.norm)) << "after update " << t;
+    // What is kept is rounded to nearest even; the update has used what was not.
+    for (double& x : norm.m) x = bf16_of(x);
+    for (double& x : norm.v) x = bf16_of(x);
+    const auto first = optimizer.first_moment(*f.norm);
+    ASSERT_EQ(first.size(), 2 * norm.m.size());
+    for (size_t i = 0; i < norm.m.size(); ++i) {
+      bf16 kept;
+      std::memcpy(&kept, first.data() + 2 * i, sizeof kept);
+      ASSERT_EQ(double{to_float(kept)}, norm.m[i]) << "after update " << t;
+    }
+  }
+}
+
+TEST(AdamW, EveryFamilyOfKernelsGivesTheSameBits) {
+  for (const DType moments : {DType::kF32, DType::kBF16}) {
+    const auto run = [&](Fixture& f) {
+      AdamW optimizer(f.params, kept_as(moments));
+      for (uint64_t t = 1; t <= 3; ++t) {
+        f.fill_gradients(t);
+        optimizer.step(0.1, gradient_norm(f.params));
+      }
+    };
+    Fixture want;
+    {
+      const ScopedKernels scalar(kScalarKernels);
+      run(want);
+    }
+    for_each_family([&] {
+      Fixture got;
+      run(got);
+      EXPECT_TRUE(same_bits(In2(got.matrix->vec().data(), {301, 127}),
+                            In2(want.matrix->vec().data(), {301, 127})));
+    });
   }
 }
 

@@ -71,6 +71,9 @@ TrainBench bench_train(const TrainRecipe& asked, const TrainBenchOptions& option
   HADAL_CHECK(options.steps >= 1 && options.warmup >= 0, kUsage, "bench: ", options.steps,
               " steps after ", options.warmup, ", expected at least 1 after 0");
   TrainRecipe recipe = asked;
+  // A batch that grows is timed as it ends.
+  recipe.batch.sequences = RunSchedule(asked).at(asked.run.steps - 1).rows;
+  recipe.batch.phases.clear();
   recipe.run.steps = options.warmup + options.steps;
   if (options.max_vio > 0) recipe.balance.gamma = 0;
   recipe.data.eval_sequences = recipe.batch.sequences;

@@ -18,6 +18,7 @@ namespace hadal {
 namespace {
 
 constexpr std::string_view kManifest = "manifest.json";
+constexpr const char* kEmaFile = "ema.safetensors";
 constexpr std::string_view kFormat = "hadal-checkpoint-1";
 constexpr int64_t kMaxJsonBytes = 16 << 20;
 
@@ -54,29 +55,45 @@ Json read_json(const fs::path& path) {
 }
 
 void write_moments(Trainer& trainer, const fs::path& path) {
+  const DType dtype = trainer.optimizer().moments();
   std::vector<TensorSpec> specs;
   const auto& params = trainer.model().params().all();
   for (const Param& p : params) {
     if (p.gradient == nullptr) continue;
-    specs.push_back({"first." + p.name, DType::kF32, p.shape});
-    specs.push_back({"second." + p.name, DType::kF32, p.shape});
+    specs.push_back({"first." + p.name, dtype, p.shape});
+    specs.push_back({"second." + p.name, dtype, p.shape});
   }
   SafetensorsWriter writer(path, specs);
   for (const Param& p : params) {
     if (p.gradient == nullptr) continue;
-    writer.write("first." + p.name, bytes_of(trainer.optimizer().first_moment(p)));
-    writer.write("second." + p.name, bytes_of(trainer.optimizer().second_moment(p)));
+    writer.write("first." + p.name, trainer.optimizer().first_moment(p));
+    writer.write("second." + p.name, trainer.optimizer().second_moment(p));
   }
   writer.finish();
 }
 
-void read_moment(const SafetensorsFile& file, const std::string& name, Out1 out) {
+void write_ema(Trainer& trainer, const fs::path& path) {
+  std::vector<TensorSpec> specs;
+  const auto& params = trainer.model().params().all();
+  for (const Param& p : params) specs.push_back({p.name, DType::kF32, p.shape});
+  SafetensorsWriter writer(path, specs);
+  for (const Param& p : params) writer.write(p.name, bytes_of(trainer.ema()->of(p)));
+  writer.finish();
+}
+
+void read_tensor(const SafetensorsFile& file, const std::string& name, DType dtype,
+                 std::span<std::byte> out) {
   const TensorInfo* info = file.find(name);
-  HADAL_CHECK(info != nullptr && info->dtype == DType::kF32 && info->size() == out.size(), kFormat,
-              file.path().string(), ": tensor \"", name, "\" is missing, or not ", out.size(),
-              " numbers of F32");
-  file.read(*info, 0,
-            std::as_writable_bytes(std::span(out.data(), static_cast<size_t>(out.size()))));
+  HADAL_CHECK(info != nullptr && info->dtype == dtype &&
+                  info->size() * dtype_size(dtype) == static_cast<int64_t>(out.size()),
+              kFormat, file.path().string(), ": tensor \"", name, "\" is missing, or not ",
+              static_cast<int64_t>(out.size()) / dtype_size(dtype), " numbers of ",
+              dtype_name(dtype));
+  file.read(*info, 0, out);
+}
+
+std::span<std::byte> writable_bytes(Out1 numbers) {
+  return std::as_writable_bytes(std::span(numbers.data(), static_cast<size_t>(numbers.size())));
 }
 
 OrderedJson state_json(Trainer& trainer) {
@@ -165,6 +182,7 @@ fs::path save_checkpoint(Trainer& trainer, const fs::path& run, const fs::path& 
   options.tokenizer = tokenizer;
   save_pretrained(trainer.model(), temporary, options);
   write_moments(trainer, temporary / "optimizer.safetensors");
+  if (trainer.ema() != nullptr) write_ema(trainer, temporary / kEmaFile);
   write_json(temporary / "recipe.json", recipe_json(trainer.recipe()));
   write_json(temporary / "state.json", state_json(trainer));
   write_manifest(temporary, step);
@@ -184,6 +202,7 @@ void load_checkpoint(Trainer& trainer, const fs::path& checkpoint) {
   HADAL_CHECK(obstacle.empty(), kUsage, "checkpoint ", checkpoint.string(),
               " was made with another ", obstacle, ", which may not change when a run goes on");
 
+  if (trainer.ema() != nullptr) trainer.ema()->wait();
   const Checkpoint weights = Checkpoint::open(checkpoint);
   const SafetensorsFile moments(checkpoint / "optimizer.safetensors");
   for (Param& p : trainer.model().params().all()) {
@@ -191,8 +210,16 @@ void load_checkpoint(Trainer& trainer, const fs::path& checkpoint) {
     read_weight(weights, p.name, p.shape,
                 std::span<float>(value.data(), static_cast<size_t>(value.size())));
     if (p.gradient == nullptr) continue;
-    read_moment(moments, "first." + p.name, trainer.optimizer().first_moment(p));
-    read_moment(moments, "second." + p.name, trainer.optimizer().second_moment(p));
+    const DType dtype = trainer.optimizer().moments();
+    read_tensor(moments, "first." + p.name, dtype, trainer.optimizer().first_moment(p));
+    read_tensor(moments, "second." + p.name, dtype, trainer.optimizer().second_moment(p));
+  }
+  if (Ema* ema = trainer.ema(); ema != nullptr) {
+    const SafetensorsFile averages(checkpoint / kEmaFile);
+    for (const Param& p : trainer.model().params().all()) {
+      const Out1 average = ema->of(p);
+      read_tensor(averages, p.name, DType::kF32, writable_bytes(average));
+    }
   }
   const fs::path state_path = checkpoint / "state.json";
   const Json state = read_json(state_path);
@@ -203,6 +230,17 @@ void load_checkpoint(Trainer& trainer, const fs::path& checkpoint) {
   };
   trainer.set_state({number("step"), number("row"), number("tokens"), number("not_applied")});
   trainer.optimizer().set_updates(number("updates"));
+}
+
+void load_averages(Transformer& model, const fs::path& checkpoint) {
+  const std::string wrong = damage(checkpoint, true);
+  HADAL_CHECK(wrong.empty(), kFormat, "checkpoint ", checkpoint.string(), ": ", wrong);
+  HADAL_CHECK(fs::exists(checkpoint / kEmaFile), kUsage, checkpoint.string(),
+              " holds no averaged weights: the run's optim.ema is 0");
+  const SafetensorsFile averages(checkpoint / kEmaFile);
+  for (const Param& p : model.params().all()) {
+    read_tensor(averages, p.name, DType::kF32, writable_bytes(p.vec_mut()));
+  }
 }
 
 void remove_unfinished_checkpoints(const fs::path& run) {

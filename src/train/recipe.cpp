@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <numeric>
+#include <set>
 #include <sstream>
 
 #include "model/config_fields.h"
 #include "ops/linear.h"
+#include "train/nearest.h"
+#include "train/run_schedule.h"
 
 namespace hadal {
 namespace {
@@ -26,23 +28,6 @@ Overloaded(Fs...) -> Overloaded<Fs...>;
   throw Error(ErrorKind::kUsage, message);
 }
 
-// Edits that turn one word into another.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      const size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({replace, above + 1, row[j - 1] + 1});
-      diagonal = above;
-    }
-  }
-  return row.back();
-}
-
 bool model_key(std::string_view name) {
   if (name == "config" || name == "architectures" || name == "rope_parameters") return true;
   bool found = false;
@@ -53,22 +38,15 @@ bool model_key(std::string_view name) {
 }
 
 std::string nearest_key(std::string_view path) {
-  std::string best = "run.steps";
-  size_t least = std::string::npos;
-  const auto consider = [&](const std::string& candidate) {
-    const size_t d = distance(path, candidate);
-    if (d < least) {
-      least = d;
-      best = candidate;
-    }
-  };
-  for (const RecipeKey& key : recipe_keys()) consider(std::string(key.path));
-  for (const ConfigField& field : config_fields()) consider(str("model.", field.name));
-  return best;
+  std::vector<std::string> all;
+  for (const RecipeKey& key : recipe_keys()) all.emplace_back(key.path);
+  for (const ConfigField& field : config_fields()) all.push_back(str("model.", field.name));
+  return nearest(path, all);
 }
 
 std::string_view type_of(const RecipeKey& key) {
-  static constexpr std::string_view kNames[] = {"integer", "number", "string", "list of strings"};
+  static constexpr std::string_view kNames[] = {"integer", "number", "string", "list of strings",
+                                                "list of phases"};
   return kNames[key.member.index()];
 }
 
@@ -107,7 +85,9 @@ Json to_json(const toml::node& node, const std::string& at) {
 
 class Reader {
  public:
-  Reader(TrainRecipe& recipe, std::string name) : recipe_(recipe), name_(std::move(name)) {}
+  // Adds to `given` the path of every key that it reads.
+  Reader(TrainRecipe& recipe, std::set<std::string>& given, std::string name)
+      : recipe_(recipe), given_(given), name_(std::move(name)) {}
 
   void read(const toml::table& table, const std::string& prefix = "") {
     for (const auto& [key, node] : table) {
@@ -116,6 +96,7 @@ class Reader {
         read_model(node);
       } else if (const RecipeKey* known = find(path)) {
         read_value(*known, node);
+        given_.insert(path);
       } else if (node.is_table() && prefix.empty() && is_section(path)) {
         read(*node.as_table(), path + ".");
       } else {
@@ -175,6 +156,10 @@ class Reader {
                               out.push_back(*value);
                             }
                             get(recipe_) = out;
+                          },
+                          [&](Phases& (*get)(TrainRecipe&)) {
+                            const std::string at = where(node, std::string(key.path));
+                            get(recipe_) = parse_phases(to_json(node, at), at, key.min, key.max);
                           }},
                key.member);
   }
@@ -193,6 +178,7 @@ class Reader {
   }
 
   TrainRecipe& recipe_;
+  std::set<std::string>& given_;
   std::string name_;
 };
 
@@ -206,7 +192,7 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
 }
 
 // "run.steps=100"; what is not a TOML value is a string.
-void apply_set(const std::string& set, TrainRecipe& recipe) {
+void apply_set(const std::string& set, TrainRecipe& recipe, std::set<std::string>& given) {
   const size_t equals = set.find('=');
   if (equals == std::string::npos || equals == 0) {
     usage(str("--set ", set, ": expected KEY=VALUE, for example run.steps=100"));
@@ -220,11 +206,37 @@ void apply_set(const std::string& set, TrainRecipe& recipe) {
     quoted << toml::value<std::string>(value);
     table = parse_toml(key + " = " + quoted.str(), "--set");
   }
-  Reader(recipe, "--set").read(table);
+  Reader(recipe, given, "--set").read(table);
 }
 
 OrderedJson value_json(const RecipeKey& key, TrainRecipe& recipe) {
-  return std::visit([&](auto get) { return OrderedJson(get(recipe)); }, key.member);
+  return std::visit(
+      Overloaded{[&](Phases& (*get)(TrainRecipe&)) { return phases_json(get(recipe)); },
+                 [&](auto get) { return OrderedJson(get(recipe)); }},
+      key.member);
+}
+
+// Before anything else of the recipe: what its other keys are taken to mean depends on it.
+void check_version(const toml::table& table, const std::string& name) {
+  const toml::node* version = table.get("version");
+  if (version == nullptr || version->value_exact<int64_t>() == kRecipeVersion) return;
+  throw Error(ErrorKind::kFormat,
+              str(name, ":", version->source().begin.line, ": version is ", shown(*version),
+                  ", but this program reads recipes of version ", kRecipeVersion));
+}
+
+// Of two ways to say a number, one.
+void check_given(const TrainRecipe& recipe, const std::set<std::string>& given) {
+  const Json values = Json::parse(recipe_json(recipe).dump());
+  for (const PhasesInstead& instead : phases_instead()) {
+    if (values.at(std::string(instead.phases)).empty()) continue;
+    for (const std::string& path : given) {
+      HADAL_CHECK(!in_list(instead.short_keys, path), kUsage, path, " and ", instead.phases,
+                  " are both given, expected one of them");
+    }
+  }
+  HADAL_CHECK(recipe.run.tokens == 0 || !given.contains("run.steps"), kUsage,
+              "run.steps and run.tokens are both given, expected one of them");
 }
 
 }  // namespace
@@ -232,8 +244,13 @@ OrderedJson value_json(const RecipeKey& key, TrainRecipe& recipe) {
 TrainRecipe parse_recipe(std::string_view toml, const std::string& name,
                          std::span<const std::string> sets) {
   TrainRecipe recipe;
-  Reader(recipe, name).read(parse_toml(toml, name));
-  for (const std::string& set : sets) apply_set(set, recipe);
+  std::set<std::string> given;
+  const toml::table table = parse_toml(toml, name);
+  check_version(table, name);
+  Reader(recipe, given, name).read(table);
+  for (const std::string& set : sets) apply_set(set, recipe, given);
+  check_given(recipe, given);
+  if (recipe.run.tokens > 0) recipe.run.steps = RunSchedule(recipe).steps_for(recipe.run.tokens);
   check_recipe(recipe);
   return recipe;
 }
@@ -245,8 +262,9 @@ TrainRecipe load_recipe(const fs::path& path, std::span<const std::string> sets)
 void check_recipe(const TrainRecipe& r) {
   HADAL_CHECK(r.optim.min_lr <= r.optim.lr, kUsage, "optim.min_lr is ", r.optim.min_lr,
               ", expected at most optim.lr, ", r.optim.lr);
-  HADAL_CHECK(r.batch.micro <= r.batch.sequences, kUsage, "batch.micro is ", r.batch.micro,
-              ", expected at most batch.sequences, ", r.batch.sequences);
+  HADAL_CHECK(!r.batch.phases.empty() || r.batch.micro <= r.batch.sequences, kUsage,
+              "batch.micro is ", r.batch.micro, ", expected at most batch.sequences, ",
+              r.batch.sequences);
   HADAL_CHECK(r.data.valid.empty() || r.data.valid_share == 0, kUsage,
               "data.valid and data.valid_share are both set, expected one of them");
   HADAL_CHECK(in_list("constant, cosine, wsd", r.optim.schedule), kUsage, "optim.schedule is \"",
@@ -258,6 +276,12 @@ void check_recipe(const TrainRecipe& r) {
   HADAL_CHECK(is_fp8(precision) || r.run.fp8_gradient_tiles == "1x128", kUsage,
               "run.fp8_gradient_tiles is \"", r.run.fp8_gradient_tiles,
               "\", which needs run.precision = \"fp8\"");
+  // Below this share a moment in BF16 that should shrink is rounded back to where it was.
+  HADAL_CHECK(r.optim.moments != "bf16" || std::max(r.optim.beta1, r.optim.beta2) <= 1 - 0x1p-8,
+              kUsage, "optim.moments is bf16 and optim.beta1 and beta2 are ", r.optim.beta1,
+              " and ", r.optim.beta2, ", expected at most ", 1 - 0x1p-8,
+              ": smaller changes would be rounded away");
+  RunSchedule{r};  // its phases can be laid down
 }
 
 std::string explain_recipe(const TrainRecipe& given) {
@@ -277,7 +301,12 @@ std::string explain_recipe(const TrainRecipe& given) {
       out << "model." << field.name << " = " << found->dump() << "\n    " << field.doc << "\n";
     }
   }
-  out << "[model] takes every key of config.json; q_lora_rank = 0 stands for null.\n";
+  out << "A list of phases: [{ linear = 1e-3, steps = 100 }, { cosine = 1e-4, until_tokens = 1e9 "
+         "}, ...]\n"
+         "    constant, linear or cosine = the value it goes to; from = where it begins, else "
+         "where\n"
+         "    the last one ended; steps, tokens, until_steps or until_tokens = its end.\n"
+         "[model] takes every key of config.json; q_lora_rank = 0 stands for null.\n";
   return out.str();
 }
 

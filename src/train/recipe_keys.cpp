@@ -11,6 +11,7 @@ using Int = int64_t&;
 using Real = double&;
 using Text = std::string&;
 using Texts = std::vector<std::string>&;
+using Ramp = Phases&;
 
 constexpr double kMany = 1e12;
 
@@ -18,8 +19,12 @@ constexpr double kMany = 1e12;
 
 std::span<const RecipeKey> recipe_keys() {
   static const RecipeKey kKeys[] = {
+      {"version", [](R& r) -> Int { return r.version; }, kRecipeVersion, kRecipeVersion, "",
+       "of the keys that the recipe was written for"},
       {"run.steps", [](R& r) -> Int { return r.run.steps; }, 1, kMany, "",
        "optimizer steps of the whole run", true},
+      {"run.tokens", [](R& r) -> Int { return r.run.tokens; }, 0, 1e15, "",
+       "instead of run.steps: as many steps as read so many tokens; 0: run.steps", true},
       {"run.seed", [](R& r) -> Int { return r.run.seed; }, 0, kMany, "",
        "of the first weights, of the order of the data and of what is held out"},
       {"run.out", [](R& r) -> Text { return r.run.out; }, 0, 0, "",
@@ -42,6 +47,10 @@ std::span<const RecipeKey> recipe_keys() {
        "fp8: one scale for each of these tiles of the activations' gradients; the report found "
        "that "
        "128x128 diverges"},
+      {"run.init_from", [](R& r) -> Text { return r.run.init_from; }, 0, 0, "",
+       "start with the weights of this model folder; [model] may then be left out"},
+      {"run.eval_buckets", [](R& r) -> Int { return r.run.eval_buckets; }, 1, 64, "",
+       "an evaluation's loss is also told for so many parts of the row, by position", true},
       {"data.train", [](R& r) -> Texts { return r.data.train; }, 0, 0, "",
        "files: .txt, .jsonl ({\"text\": ...} a line), .zst of them; * and ? in names"},
       {"data.valid", [](R& r) -> Texts { return r.data.valid; }, 0, 0, "",
@@ -60,6 +69,8 @@ std::span<const RecipeKey> recipe_keys() {
        "rows of a step"},
       {"batch.micro", [](R& r) -> Int { return r.batch.micro; }, 0, 1 << 20, "",
        "rows of one pass, fewer need less memory; 0: all of a step"},
+      {"batch.phases", [](R& r) -> Ramp { return r.batch.phases; }, 1, 1 << 20, "",
+       "rows of a step along the run, instead of batch.sequences"},
       {"optim.schedule", [](R& r) -> Text { return r.optim.schedule; }, 0, 0,
        "constant, cosine, wsd", "wsd: warm-up, stable, decay"},
       {"optim.lr", [](R& r) -> Real { return r.optim.lr; }, 0, 10, "", "the peak learning rate"},
@@ -69,6 +80,8 @@ std::span<const RecipeKey> recipe_keys() {
        "steps of linear warm-up"},
       {"optim.decay_share", [](R& r) -> Real { return r.optim.decay_share; }, 0, 1, "",
        "wsd: the last share of the steps, a cosine down to min_lr"},
+      {"optim.lr_phases", [](R& r) -> Ramp { return r.optim.lr_phases; }, 0, 10, "",
+       "the learning rate along the run, instead of the five keys above"},
       {"optim.beta1", [](R& r) -> Real { return r.optim.beta1; }, 0, 0.99999, "",
        "AdamW's memory of the gradient"},
       {"optim.beta2", [](R& r) -> Real { return r.optim.beta2; }, 0, 0.9999999, "",
@@ -77,6 +90,20 @@ std::span<const RecipeKey> recipe_keys() {
        "added to AdamW's denominator"},
       {"optim.weight_decay", [](R& r) -> Real { return r.optim.weight_decay; }, 0, 10, "",
        "decoupled, of the Linears' matrices"},
+      {"optim.embedding_decay", [](R& r) -> Real { return r.optim.embedding_decay; }, 0, 10, "",
+       "the same of the embedding"},
+      {"optim.head_decay", [](R& r) -> Real { return r.optim.head_decay; }, 0, 10, "",
+       "of the output head"},
+      {"optim.router_decay", [](R& r) -> Real { return r.optim.router_decay; }, 0, 10, "",
+       "of the gates' weights"},
+      {"optim.norm_decay", [](R& r) -> Real { return r.optim.norm_decay; }, 0, 10, "",
+       "of the norms' gains and biases"},
+      {"optim.bias_decay", [](R& r) -> Real { return r.optim.bias_decay; }, 0, 10, "",
+       "of the Linears' biases"},
+      {"optim.moments", [](R& r) -> Text { return r.optim.moments; }, 0, 0, "fp32, bf16",
+       "how AdamW keeps its moments; bf16 halves their memory (V3 report, 3.3)"},
+      {"optim.ema", [](R& r) -> Real { return r.optim.ema; }, 0, 0.999999, "",
+       "memory of the averaged weights (V3 report, 3.2.3), min(ema, (1+t)/(10+t)); 0: none"},
       {"optim.clip", [](R& r) -> Real { return r.optim.clip; }, 0, 1e9, "",
        "largest L2 norm of the whole gradient; 0: none"},
       {"optim.init", [](R& r) -> Text { return r.optim.init; }, 0, 0, "normal, scaled",
@@ -91,10 +118,29 @@ std::span<const RecipeKey> recipe_keys() {
        "weight of the sequence-wise balance loss"},
       {"balance.batch_alpha", [](R& r) -> Real { return r.balance.batch_alpha; }, 0, 10, "",
        "weight of the classic auxiliary loss, over each micro-batch"},
+      {"balance.gamma_phases", [](R& r) -> Ramp { return r.balance.gamma_phases; }, 0, 1, "",
+       "gamma along the run, instead of gamma and freeze_share"},
+      {"balance.sequence_alpha_phases",
+       [](R& r) -> Ramp { return r.balance.sequence_alpha_phases; }, 0, 10, "",
+       "sequence_alpha along the run"},
       {"mtp.lambda", [](R& r) -> Real { return r.mtp.lambda; }, 0, 10, "",
        "weight of the multi-token prediction loss (V3 report, 2.2)"},
+      {"mtp.lambda_phases", [](R& r) -> Ramp { return r.mtp.lambda_phases; }, 0, 10, "",
+       "lambda along the run"},
   };
   return kKeys;
+}
+
+std::span<const PhasesInstead> phases_instead() {
+  static constexpr PhasesInstead kInstead[] = {
+      {"optim.lr_phases",
+       "optim.schedule, optim.lr, optim.min_lr, optim.warmup_steps, optim.decay_share"},
+      {"batch.phases", "batch.sequences"},
+      {"balance.gamma_phases", "balance.gamma, balance.freeze_share"},
+      {"balance.sequence_alpha_phases", "balance.sequence_alpha"},
+      {"mtp.lambda_phases", "mtp.lambda"},
+  };
+  return kInstead;
 }
 
 }  // namespace hadal

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "model/inspect.h"
 #include "model/transformer.h"
 #include "tests/support/testing.h"
 
@@ -12,6 +13,15 @@ namespace {
 
 TrainRecipe with(std::vector<std::string> sets, std::string_view toml = "") {
   return parse_recipe(toml, "r.toml", sets);
+}
+
+TrainRecipe shipped(const std::string& name) {
+  return load_recipe(source_dir() / "recipes" / (name + ".toml"));
+}
+
+ModelConfig shipped_model(const std::string& name) {
+  const TrainRecipe r = shipped(name);
+  return recipe_model(r, {r.data.tokenizer.ends_with("4k.json") ? 4096 : 8192, 0, 1, 2});
 }
 
 TEST(Recipe, ReadsFileThenSets) {
@@ -50,6 +60,53 @@ TEST(Recipe, WrongTypesAndValuesSayWhatWasExpected) {
   EXPECT_ERROR(with({"batch.sequences=2", "batch.micro=4"}), kUsage, "at most batch.sequences");
 }
 
+TEST(Recipe, PhasesComeFromTablesAndSets) {
+  const TrainRecipe r = with({"mtp.lambda_phases=[{constant=0.3, tokens=5e3}, {constant=0.1}]"},
+                             "[[optim.lr_phases]]\nlinear = 0.5\nsteps = 3\n"
+                             "[[optim.lr_phases]]\ncosine = 0.1\nuntil_tokens = 4_000_000\n");
+  EXPECT_EQ(phases_json(r.optim.lr_phases).dump(),
+            R"([{"linear":0.5,"steps":3},{"cosine":0.1,"until_tokens":4000000}])");
+  EXPECT_EQ(phases_json(r.mtp.lambda_phases).dump(),
+            R"([{"constant":0.3,"tokens":5000},{"constant":0.1}])");
+  EXPECT_NE(explain_recipe(r).find(R"(optim.lr_phases = [{"linear":0.5,"steps":3})"),
+            std::string::npos);
+  const Json saved = Json::parse(recipe_json(r).dump());
+  EXPECT_EQ(resume_obstacle(r, saved), "");
+  EXPECT_EQ(resume_obstacle(with({}), saved), "optim.lr_phases");
+  EXPECT_ERROR(with({}, "[optim]\nlr_phases = [{ linear = 0.5, step = 3 }]\n"), kUsage,
+               "r.toml:2: optim.lr_phases[0].step: no such key; did you mean steps?");
+  EXPECT_ERROR(with({"balance.gamma_phases=[{constant=2}]"}), kUsage,
+               "expected a number from 0 to 1");
+  EXPECT_ERROR(with({"optim.lr_phases=[{constant=1, steps=5}, {linear=0, until_steps=5}]"}), kUsage,
+               "optim.lr_phases[1] ends at 5 steps but begins at 5");
+}
+
+TEST(Recipe, ANumberIsSaidOnce) {
+  EXPECT_ERROR(with({"optim.lr_phases=[{constant=1}]", "optim.lr=1"}), kUsage,
+               "optim.lr and optim.lr_phases are both given");
+  EXPECT_ERROR(with({"batch.phases=[{constant=1}]", "batch.sequences=1"}), kUsage,
+               "batch.sequences and batch.phases are both given");
+  EXPECT_ERROR(with({"run.tokens=5000", "run.steps=3"}), kUsage, "run.steps and run.tokens");
+  EXPECT_EQ(with({"run.tokens=5000", "batch.sequences=2", "data.sequence_length=100"}).run.steps,
+            25);
+  for (const PhasesInstead& instead : phases_instead()) {
+    bool found = false;
+    for (const RecipeKey& key : recipe_keys()) found = found || key.path == instead.phases;
+    EXPECT_TRUE(found) << instead.phases;
+  }
+}
+
+TEST(Recipe, AnotherVersionIsRefusedFirst) {
+  EXPECT_EQ(with({}, "version = 1\n").version, 1);
+  EXPECT_ERROR(with({}, "version = 2\n[run]\nnew_key = 3\n"), kFormat,
+               "r.toml:1: version is 2, but this program reads recipes of version 1");
+}
+
+TEST(Recipe, Bf16MomentsNeedABetaThatTheyCanFollow) {
+  EXPECT_EQ(with({"optim.moments=bf16"}).optim.moments, "bf16");
+  EXPECT_ERROR(with({"optim.moments=bf16", "optim.beta2=0.999"}), kUsage, "rounded away");
+}
+
 TEST(Recipe, EveryKeyIsExplainedOnce) {
   const std::string text = explain_recipe(TrainRecipe());
   std::set<std::string_view> seen;
@@ -81,6 +138,39 @@ TEST(RecipeModel, TheBenchmarkHas45MParameters) {
   const TrainRecipe r = load_recipe(source_dir() / "recipes" / "bench_45m.toml");
   const Transformer model(recipe_model(r, {}));
   EXPECT_EQ(model.params().count(), 45'356'288);
+}
+
+// Every recipe makes a model; the vocabulary is the one its tokenizer's name tells.
+TEST(RecipeModel, EveryShippedRecipeMakesAModel) {
+  int found = 0;
+  for (const auto& entry : fs::directory_iterator(source_dir() / "recipes")) {
+    if (entry.path().extension() != ".toml") continue;
+    const TrainRecipe r = load_recipe(entry.path());
+    if (!r.run.init_from.empty()) continue;
+    EXPECT_GT(inspect_model(shipped_model(entry.path().stem())).active, 0) << entry.path();
+    ++found;
+  }
+  EXPECT_GE(found, 12);
+}
+
+TEST(RecipeModel, NanoHasAtMostTwoMillionActiveParameters) {
+  const Inspection nano = inspect_model(shipped_model("v3_nano"));
+  EXPECT_LE(nano.active + nano.mtp_active, 2'000'000);
+}
+
+TEST(RecipeModel, KindsOfAttentionAreComparedAtEqualParameters) {
+  const Inspection mla = inspect_model(shipped_model("mla_nano"));
+  for (const char* name : {"mha_nano", "gqa_nano", "mqa_nano"}) {
+    const Inspection other = inspect_model(shipped_model(name));
+    EXPECT_NEAR(double(other.parts.total()), double(mla.parts.total()),
+                0.02 * double(mla.parts.total()))
+        << name;
+    EXPECT_NEAR(double(other.active), double(mla.active), 0.02 * double(mla.active)) << name;
+    // Nothing else differs.
+    TrainRecipe a = shipped(name), b = shipped("mla_nano");
+    a.model = b.model = Json::object();
+    EXPECT_EQ(recipe_json(a), recipe_json(b)) << name;
+  }
 }
 
 TEST(RecipeModel, TheTokenizerFillsInWhatItKnows) {

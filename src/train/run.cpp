@@ -22,9 +22,10 @@ TokenSourceOptions source_options(const TrainRecipe& recipe, int64_t mtp_depth, 
 }  // namespace
 
 TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run.out) {
-  HADAL_CHECK(!recipe.data.tokenizer.empty(), kUsage, "the recipe's data.tokenizer is missing");
+  if (recipe_.data.tokenizer.empty()) recipe_.data.tokenizer = recipe_.run.init_from;
+  HADAL_CHECK(!recipe_.data.tokenizer.empty(), kUsage, "the recipe's data.tokenizer is missing");
   HADAL_CHECK(!recipe.data.train.empty(), kUsage, "the recipe's data.train names no files");
-  const Tokenizer tokenizer = Tokenizer::load(recipe.data.tokenizer);
+  const Tokenizer tokenizer = Tokenizer::load(recipe_.data.tokenizer);
   const ModelConfig config = recipe_model(recipe, facts_of(tokenizer));
 
   const auto seed = static_cast<uint64_t>(recipe.run.seed);
@@ -42,7 +43,11 @@ TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run
         std::make_unique<TokenSource>(std::move(held_out), source_options(recipe, depth, false));
   }
   model_ = std::make_unique<Transformer>(config);
-  prepare_training(model_->params(), recipe);
+  if (recipe.run.init_from.empty()) {
+    prepare_training(model_->params(), recipe);
+  } else {
+    warnings_ = load_first_weights(*model_, recipe);
+  }
   trainer_ = std::make_unique<Trainer>(*model_, recipe_, *train_, valid_.get());
 }
 
@@ -102,9 +107,13 @@ void TrainRun::train(const std::function<bool(const Progress&)>& each) {
 }
 
 OrderedJson evaluation_json(const Evaluation& e) {
-  OrderedJson json{{"loss", e.loss},       {"bits_per_byte", e.bits_per_byte},
-                   {"tokens", e.tokens},   {"bytes", e.bytes},
-                   {"max_vio", e.max_vio}, {"max_vio_by_layer", e.violations}};
+  OrderedJson json{{"loss", e.loss},
+                   {"bits_per_byte", e.bits_per_byte},
+                   {"tokens", e.tokens},
+                   {"bytes", e.bytes},
+                   {"max_vio", e.max_vio},
+                   {"max_vio_by_layer", e.violations},
+                   {"loss_by_position", e.loss_by_position}};
   if (!e.mtp_loss.empty()) {
     json["mtp_loss"] = e.mtp_loss;
     json["acceptance"] = e.acceptance;
@@ -118,6 +127,7 @@ OrderedJson progress_json(const Progress& p) {
                    {"loss", p.loss},
                    {"mtp_loss", p.mtp_loss},
                    {"bits_per_byte", p.bits_per_byte},
+                   {"rows", p.rows},
                    {"lr", p.lr},
                    {"gradient_norm", p.gradient_norm},
                    {"max_vio", p.max_vio},

@@ -32,6 +32,8 @@ class TrainRun {
 
   Trainer& trainer() { return *trainer_; }
   const Transformer& model() const { return *model_; }
+  // What run.init_from had to say, a line each.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   const TokenSource& data() const { return *train_; }
   fs::path model_folder() const { return out_ / "model"; }
   // Of held-out text, before the first and after the last step of this process.
@@ -47,6 +49,7 @@ class TrainRun {
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<Trainer> trainer_;
   std::optional<Evaluation> before_, after_;
+  std::vector<std::string> warnings_;
 };
 
 // One line of log.jsonl.

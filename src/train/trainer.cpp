@@ -34,6 +34,40 @@ void add(const std::vector<CrossEntropy>& parts, std::vector<CrossEntropy>& tota
   for (size_t d = 0; d < parts.size(); ++d) add(parts[d], totals[d]);
 }
 
+// Sums of the losses by token over `parts` of the row, and the targets in each.
+struct ByPosition {
+  std::vector<double> sums;
+  std::vector<int64_t> counts;
+
+  explicit ByPosition(int64_t parts)
+      : sums(static_cast<size_t>(parts)), counts(static_cast<size_t>(parts)) {}
+  void add(const Batch& batch, const std::vector<double>& losses) {
+    for (size_t i = 0; i < losses.size(); ++i) {
+      if (batch.targets[i] == kIgnored) continue;
+      const auto length = static_cast<size_t>(batch.sequence_length);
+      const size_t part = i % length * sums.size() / length;
+      sums[part] += losses[i];
+      ++counts[part];
+    }
+  }
+  std::vector<double> means() const {
+    std::vector<double> out;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      out.push_back(counts[i] == 0 ? 0 : sums[i] / static_cast<double>(counts[i]));
+    }
+    return out;
+  }
+};
+
+AdamWOptions adamw_options(const TrainRecipe& r) {
+  const auto& o = r.optim;
+  AdamWOptions options{.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .clip = o.clip};
+  options.decay = {o.weight_decay, o.embedding_decay, o.head_decay,
+                   o.router_decay, o.norm_decay,      o.bias_decay};
+  options.moments = o.moments == "bf16" ? DType::kBF16 : DType::kF32;
+  return options;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -58,11 +92,12 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& tra
                  TokenSource* valid)
     : model_(model),
       recipe_(recipe),
+      schedule_(recipe),
       train_(train),
       valid_(valid),
-      optimizer_(model.params(), {recipe.optim.beta1, recipe.optim.beta2, recipe.optim.eps,
-                                  recipe.optim.weight_decay, recipe.optim.clip}) {
+      optimizer_(model.params(), adamw_options(recipe)) {
   check_recipe(recipe);
+  if (recipe.optim.ema > 0) ema_.emplace(model.params(), recipe.optim.ema);
   for (const TokenSource* source :
        {static_cast<const TokenSource*>(&train), static_cast<const TokenSource*>(valid)}) {
     HADAL_CHECK(source == nullptr || source->options().mtp_depth == model.mtp_depth(), kUsage,
@@ -71,35 +106,32 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& tra
   }
 }
 
-TrainOptions Trainer::train_options() const {
+void Trainer::set_steps(int64_t steps) {
+  recipe_.run.steps = steps;
+  schedule_ = RunSchedule(recipe_);
+}
+
+TrainOptions Trainer::train_options(const StepPlan& plan) const {
   TrainOptions options;
   options.precision = find_precision(recipe_.run.precision);
   if (is_fp8(options.precision) && recipe_.run.fp8_gradient_tiles == "128x128") {
     options.precision = Precision::kFp8Blocks;
   }
-  options.mtp_lambda = static_cast<float>(recipe_.mtp.lambda);
-  options.sequence_alpha = static_cast<float>(recipe_.balance.sequence_alpha);
+  options.mtp_lambda = static_cast<float>(plan.lambda);
+  options.sequence_alpha = static_cast<float>(plan.sequence_alpha);
   options.batch_alpha = static_cast<float>(recipe_.balance.batch_alpha);
   return options;
 }
 
-// The bias speed is 0 at the end of a run (V3 report, 4.2).
-double Trainer::gamma() const {
-  const auto steps = static_cast<double>(recipe_.run.steps);
-  const bool frozen =
-      static_cast<double>(state_.step) >= steps * (1 - recipe_.balance.freeze_share);
-  return frozen ? 0 : recipe_.balance.gamma;
-}
-
 // The gradient of the whole batch, a micro-batch at a time: each counts by its share of targets.
-Trainer::Sums Trainer::accumulate(const TextBatch& text) {
+Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan) {
   const int64_t sequences = text.batch.sequences;
   const int64_t micro = recipe_.batch.micro == 0 ? sequences : recipe_.batch.micro;
   const auto all = static_cast<double>(std::max<int64_t>(targets_in(text.batch), 1));
   Sums sums;
   for (int64_t begin = 0; begin < sequences; begin += micro) {
     const Batch part = slice(text.batch, begin, std::min(begin + micro, sequences));
-    TrainOptions options = train_options();
+    TrainOptions options = train_options(plan);
     options.weight = static_cast<double>(targets_in(part)) / all;
     const Losses losses = model_.forward_backward(part, options);
     add(losses.main, sums.main);
@@ -112,24 +144,23 @@ Trainer::Sums Trainer::accumulate(const TextBatch& text) {
 
 Progress Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
-  const TextBatch text = train_.batch(state_.row, recipe_.batch.sequences);
+  const StepPlan plan = schedule_.at(state_.step);
+  const TextBatch text = train_.batch(state_.row, plan.rows);
 
   model_.params().zero_gradients();
-  const Sums sums = accumulate(text);
+  const Sums sums = accumulate(text, plan);
   const double norm = gradient_norm(model_.params());
-  const double lr =
-      learning_rate({recipe_.optim.schedule, recipe_.optim.lr, recipe_.optim.min_lr,
-                     recipe_.optim.warmup_steps, recipe_.optim.decay_share, recipe_.run.steps},
-                    state_.step);
   const bool applied = sums.finite() && std::isfinite(norm);
   if (applied) {
-    optimizer_.step(lr, norm);
-    update_biases(model_.params(), sums.loads, gamma());
+    if (ema_) ema_->wait();  // from here on the weights change
+    optimizer_.step(plan.lr, norm);
+    update_biases(model_.params(), sums.loads, plan.gamma);
+    if (ema_) ema_->follow(optimizer_.updates());
   }
 
   loads_ = sums.loads;
   ++state_.step;
-  state_.row += recipe_.batch.sequences;
+  state_.row += plan.rows;
   state_.tokens += sums.main.count;
   state_.not_applied += applied ? 0 : 1;
 
@@ -139,7 +170,8 @@ Progress Trainer::step() {
     progress.mtp_loss += mean_loss(m) / static_cast<double>(sums.mtp.size());
   }
   progress.bits_per_byte = to_bits_per_byte(sums.main.loss_sum, text.bytes);
-  progress.lr = lr;
+  progress.rows = plan.rows;
+  progress.lr = plan.lr;
   progress.gradient_norm = norm;
   progress.max_vio = worst_violation(sums.loads);
   progress.applied = applied;
@@ -155,8 +187,9 @@ void Trainer::measure(Progress& progress, double seconds, int64_t tokens) {
   progress.tokens = state_.tokens;
   progress.not_applied = state_.not_applied;
   progress.tokens_per_s = rate_;
-  progress.eta_s =
-      static_cast<double>((recipe_.run.steps - state_.step) * tokens) / std::max(rate_, 1e-9);
+  const int64_t left = schedule_.tokens_before(std::max(recipe_.run.steps, state_.step)) -
+                       schedule_.tokens_before(state_.step);
+  progress.eta_s = static_cast<double>(left) / std::max(rate_, 1e-9);
   progress.evaluation = evaluation_;
 }
 
@@ -165,13 +198,17 @@ Evaluation Trainer::evaluate() {
   const int64_t wanted = recipe_.data.eval_sequences;
   const int64_t rows =
       wanted == 0 ? valid_->rows_per_epoch() : std::min(wanted, valid_->rows_per_epoch());
-  const int64_t micro = recipe_.batch.micro == 0 ? recipe_.batch.sequences : recipe_.batch.micro;
+  const int64_t micro =
+      recipe_.batch.micro == 0 ? schedule_.at(state_.step).rows : recipe_.batch.micro;
   Evaluation result;
+  const TrainOptions options = train_options(schedule_.at(state_.step));
   Sums sums;
+  ByPosition by_position(recipe_.run.eval_buckets);
   int64_t accepted = 0, drafted = 0;
   for (int64_t row = 0; row < rows; row += micro) {
     const TextBatch text = valid_->batch(row, std::min(micro, rows - row));
-    const Losses losses = model_.evaluate(text.batch, train_options());
+    const Losses losses = model_.evaluate(text.batch, options);
+    by_position.add(text.batch, losses.by_token);
     add(losses.main, sums.main);
     add(losses.mtp, sums.mtp);
     add_loads(losses.loads, sums.loads);
@@ -185,6 +222,7 @@ Evaluation Trainer::evaluate() {
   for (const CrossEntropy& m : sums.mtp) result.mtp_loss.push_back(mean_loss(m));
   for (const MoeLoad& load : sums.loads) result.violations.push_back(max_violation(load));
   result.max_vio = worst_violation(sums.loads);
+  result.loss_by_position = by_position.means();
   result.acceptance =
       drafted == 0 ? 0 : static_cast<double>(accepted) / static_cast<double>(drafted);
   evaluation_ = result;

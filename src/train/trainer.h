@@ -9,8 +9,9 @@
 #include "train/adamw.h"
 #include "train/balance.h"
 #include "train/data.h"
+#include "train/ema.h"
 #include "train/recipe.h"
-#include "train/schedule.h"
+#include "train/run_schedule.h"
 
 namespace hadal {
 
@@ -25,6 +26,9 @@ struct Evaluation {
   // Share of positions where the first MTP module's greedy token is the main model's: what greedy
   // speculation accepts. 0 without modules.
   double acceptance = 0;
+  // Loss of run.eval_buckets equal parts of the row, nats per token: what a place far back in it is
+  // worth, and whether the model stands positions that far.
+  std::vector<double> loss_by_position;
 };
 
 // One step, for a progress line and the log.
@@ -34,6 +38,7 @@ struct Progress {
   double loss = 0;           // of this step's batch, nats per token
   double mtp_loss = 0;       // mean of the modules
   double bits_per_byte = 0;  // of this step's batch
+  int64_t rows = 0;          // of this step's batch
   double lr = 0;
   double gradient_norm = 0;
   double max_vio = 0;       // worst layer, this step's tokens
@@ -70,7 +75,7 @@ class Trainer {
   void run(const std::function<bool(const Progress&)>& each);
   bool done() const { return state_.step >= recipe_.run.steps; }
   // For runs whose length follows from the measured rate; not below the steps done.
-  void set_steps(int64_t steps) { recipe_.run.steps = steps; }
+  void set_steps(int64_t steps);
 
   // What a checkpoint keeps beside weights and moments.
   struct State {
@@ -80,22 +85,25 @@ class Trainer {
   const State& state() const { return state_; }
   void set_state(const State& state) { state_ = state; }
   AdamW& optimizer() { return optimizer_; }
+  // Of the weights, when optim.ema is not 0; else null. Its last update may still be under way.
+  Ema* ema() { return ema_ ? &*ema_ : nullptr; }
   Transformer& model() { return model_; }
   const TrainRecipe& recipe() const { return recipe_; }
   const std::vector<MoeLoad>& last_loads() const { return loads_; }
 
  private:
   struct Sums;
-  TrainOptions train_options() const;
-  Sums accumulate(const TextBatch& text);
-  double gamma() const;
+  TrainOptions train_options(const StepPlan& plan) const;
+  Sums accumulate(const TextBatch& text, const StepPlan& plan);
   void measure(Progress& progress, double seconds, int64_t tokens);
 
   Transformer& model_;
   TrainRecipe recipe_;
+  RunSchedule schedule_;
   TokenSource& train_;
   TokenSource* valid_;
   AdamW optimizer_;
+  std::optional<Ema> ema_;
   State state_;
   std::vector<MoeLoad> loads_;  // of the last step
   std::optional<Evaluation> evaluation_;

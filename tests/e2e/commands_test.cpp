@@ -138,7 +138,31 @@ void chat_with(const fs::path& model) {
   fs::remove(model / "chat_template.jinja");
 }
 
-// From text to a tokenizer, a trained model, a resumed run, an export, and a score.
+// A second stage: longer rows with YaRN from a finished run's model; its average is another model.
+void extend(const fs::path& folder, const std::string& model, const std::string& text) {
+  const std::string recipe = (folder / "extend.toml").string(), run = (folder / "long").string();
+  std::ofstream(recipe) << "[run]\ninit_from = '" << model << "'\nsteps = 2\neval_buckets = 4\n"
+                        << "[data]\ntrain = ['" << text << "']\nvalid_share = 0.1\n"
+                        << "sequence_length = 64\n[batch]\nsequences = 2\n"
+                        << "[optim]\nlr_phases = [{ constant = 1e-3 }]\nema = 0.5\n"
+                        << "[model]\nmax_position_embeddings = 4096\n[model.rope_scaling]\n"
+                        << "type = 'yarn'\nfactor = 4\noriginal_max_position_embeddings = 1024\n";
+  const Outcome trained = hadal("train " + recipe + " --json --threads 1 --out " + run);
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const Json result = Json::parse(trained.out);
+  EXPECT_EQ(result["after"]["loss_by_position"].size(), 4u);
+  const auto exported = [&](const std::string& options) {
+    const std::string to = (folder / "exported").string();
+    const Outcome outcome = hadal("export " + run + options + " --out " + to);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return read_file(fs::path(to) / "model.safetensors");
+  };
+  const std::string last = exported(""), average = exported(" --step 2 --ema");
+  EXPECT_EQ(last.size(), average.size());
+  EXPECT_NE(last, average);
+}
+
+// From text to a tokenizer, a trained model, a resumed run, an export, a score, a second stage.
 TEST(Commands, TrainFromNothing) {
   const fs::path folder = scratch_dir();
   {
@@ -202,6 +226,8 @@ TEST(Commands, TrainFromNothing) {
   const Outcome back =
       hadal("detokenize " + exported + " --jsonl " + (folder / "ids.jsonl").string());
   EXPECT_EQ(Json::parse(back.out), "The cat number 0 sat on the mat.");
+  EXPECT_EQ(hadal("export " + run + " --ema --out " + exported).code, 2);  // it kept none
+  extend(folder, run + "/model", text);
 }
 
 }  // namespace
