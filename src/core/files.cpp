@@ -1,6 +1,7 @@
 #include "core/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/disk.h"
 #include "core/error.h"
 
 namespace hadal {
@@ -42,16 +44,24 @@ size_t read_some(int fd, const fs::path& path, int64_t offset, std::span<std::by
   }
 }
 
+// The folder of a path without one is this one.
+fs::path folder_of(const fs::path& path) {
+  const fs::path parent = path.parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
 void sync_folder(const fs::path& folder) {
-  const fs::path target = folder.empty() ? fs::path(".") : folder;
-  const int fd = ::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail("open folder", target);
-  const int result = ::fsync(fd);
-  const int reason = errno;
-  ::close(fd);
-  errno = reason;
-  // EINVAL: a file system that cannot sync folders, which is not a failure of this write.
-  if (result != 0 && errno != EINVAL) fail("sync folder", target);
+  if (disk().sync_folder(folder) != 0) fail("sync folder", folder);
+}
+
+void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, int64_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t put = disk().write(fd, bytes, offset);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail("write", path);
+    bytes = bytes.subspan(static_cast<size_t>(put));
+    offset += put;
+  }
 }
 
 fs::path temporary_name(const fs::path& path) {
@@ -133,15 +143,15 @@ AtomicFile::AtomicFile(const fs::path& path) : path_(path), temporary_(temporary
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) refuse_kind(path, info.st_mode);
   // A leftover of a process that had this number; O_EXCL so that no link planted here is followed.
-  ::unlink(temporary_.c_str());
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  disk().remove_file(temporary_);
+  fd_ = disk().open(temporary_, O_WRONLY | O_CREAT | O_EXCL);
   if (fd_ < 0) fail("create", temporary_);
 }
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  disk().remove_file(temporary_);
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -154,23 +164,17 @@ void AtomicFile::write(std::string_view text) {
 
 void AtomicFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
   HADAL_CHECK(fd_ >= 0, kInternal, path_.string(), ": written to after commit");
-  while (!bytes.empty()) {
-    const ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), offset);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) fail("write", temporary_);
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    offset += put;
-    written_ += put;
-  }
+  write_all(fd_, temporary_, bytes, offset);
+  written_ += static_cast<int64_t>(bytes.size());
 }
 
 void AtomicFile::commit() {
   HADAL_CHECK(fd_ >= 0, kInternal, path_.string(), ": committed twice");
-  if (::fsync(fd_) != 0) fail("sync", temporary_);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename to", path_);
+  if (disk().sync(fd_) != 0) fail("sync", temporary_);
+  if (disk().rename(temporary_, path_) != 0) fail("rename to", path_);
   const int result = ::close(std::exchange(fd_, -1));
   if (result != 0) fail("close", path_);
-  sync_folder(path_.parent_path());
+  sync_folder(folder_of(path_));
 }
 
 void write_file_atomically(const fs::path& path, std::string_view text) {
@@ -192,8 +196,89 @@ std::vector<fs::path> list_folder(const fs::path& folder) {
 
 void make_folder(const fs::path& path) {
   std::error_code error;
-  fs::create_directories(path, error);
-  HADAL_CHECK(!error, kIo, "cannot create folder ", path.string(), ": ", error.message());
+  if (path.empty() || fs::is_directory(path, error)) return;
+  const fs::path folder = path.has_filename() ? path : path.parent_path();
+  make_folder(folder.parent_path());
+  // EEXIST: another process was faster, or something that is no folder is in the way.
+  if (disk().make_folder(folder) != 0 && !(errno == EEXIST && fs::is_directory(folder, error))) {
+    fail("create folder", folder);
+  }
+  sync_folder(folder_of(folder));
+}
+
+void remove_file(const fs::path& path) {
+  if (disk().remove_file(path) != 0 && errno != ENOENT) fail("remove", path);
+}
+
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(fs::symlink_status(folder, error))) return;
+  for (const fs::path& path : list_folder(folder)) {
+    const bool is_folder = fs::is_directory(fs::symlink_status(path, error));
+    is_folder ? remove_folder(path) : remove_file(path);
+  }
+  if (disk().remove_folder(folder) != 0) fail("remove", folder);
+}
+
+void rename_folder(const fs::path& from, const fs::path& to) {
+  if (disk().rename(from, to) != 0) fail("rename", from);
+  sync_folder(folder_of(to));
+}
+
+int64_t free_bytes(const fs::path& path) {
+  const int64_t bytes = disk().free_bytes(path);
+  if (bytes < 0) fail("ask for the free space of", path);
+  return bytes;
+}
+
+AppendFile::AppendFile(const fs::path& path)
+    : path_(path), fd_(disk().open(path, O_WRONLY | O_CREAT)) {
+  if (fd_ < 0) fail("open", path_);
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd_);
+    refuse_kind(path_, info.st_mode);
+  }
+  size_ = info.st_size;
+}
+
+AppendFile::~AppendFile() {
+  ::close(fd_);
+}
+
+void AppendFile::write(std::string_view text) {
+  write_all(fd_, path_, std::as_bytes(std::span(text.data(), text.size())), size_);
+  size_ += static_cast<int64_t>(text.size());
+}
+
+void AppendFile::sync() {
+  if (disk().sync(fd_) != 0) fail("sync", path_);
+}
+
+FolderLock::FolderLock(const fs::path& folder) : path_(folder / "lock") {
+  fd_ = disk().open(path_, O_RDWR | O_CREAT | O_NOFOLLOW);
+  if (fd_ < 0) fail("create", path_);
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) {
+    const std::string pid = str(::getpid(), "\n");
+    disk().truncate(fd_, 0);
+    disk().write(fd_, std::as_bytes(std::span(pid.data(), pid.size())), 0);  // to be shown: no more
+    return;
+  }
+  const int reason = errno;
+  std::string holder(32, '\0');
+  const ssize_t got = ::pread(fd_, holder.data(), holder.size(), 0);
+  ::close(fd_);
+  errno = reason;
+  if (reason != EWOULDBLOCK) fail("lock", path_);
+  holder.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  holder.resize(std::min(holder.size(), holder.find_first_not_of("0123456789")));
+  throw Error(ErrorKind::kIo, str(folder.string(), " is in use by ",
+                                  holder.empty() ? "another process" : "process " + holder,
+                                  ", which holds ", path_.string()));
+}
+
+FolderLock::~FolderLock() {
+  ::close(fd_);
 }
 
 }  // namespace hadal

@@ -92,7 +92,45 @@ void write_file_atomically(const fs::path& path, std::string_view text);
 // What a folder holds, sorted by name. Error{kIo} with the system's reason.
 std::vector<fs::path> list_folder(const fs::path& folder);
 
-// Creates the folder and its parents; Error{kIo} with the system's reason.
+// Creates the folder and its parents, and syncs the folders that hold them; Error{kIo} with the
+// system's reason.
 void make_folder(const fs::path& path);
+// What is not there is removed already. Links are removed, never followed.
+void remove_file(const fs::path& path);
+void remove_folder(const fs::path& folder);  // with all that is in it
+// Within one folder, which is synced. `to` does not exist, or is an empty folder.
+void rename_folder(const fs::path& from, const fs::path& to);
+int64_t free_bytes(const fs::path& path);  // of the file system that holds it
+
+// A file that grows at its end, for logs: what write() took is in the system's hands, what sync()
+// saw is on the disk. Of one writer.
+class AppendFile {
+ public:
+  explicit AppendFile(const fs::path& path);
+  ~AppendFile();
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+  void write(std::string_view text);
+  void sync();
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+  int64_t size_ = 0;
+};
+
+// FOLDER/lock, locked while this lives; the system lets go of it however the process ends.
+// Error{kIo} names the process that has it. The file stays: to remove it would let two hold it.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+};
 
 }  // namespace hadal

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <system_error>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -25,12 +24,6 @@ bool is_shard_name(std::string_view name) {
   constexpr std::string_view kPattern = "model-#####-of-#####.safetensors";
   return std::equal(name.begin(), name.end(), kPattern.begin(), kPattern.end(),
                     [](char c, char p) { return p == '#' ? c >= '0' && c <= '9' : c == p; });
-}
-
-void remove_file(const fs::path& path) {
-  std::error_code error;
-  fs::remove(path, error);
-  HADAL_CHECK(!error, kIo, "cannot remove ", path.string(), ": ", error.message());
 }
 
 }  // namespace

@@ -258,14 +258,19 @@ void save_pretrained(const Transformer& model, const fs::path& folder, const Sav
   }
   CheckpointWriter writer(folder, specs, options.shard_bytes);
   for (const Entry& e : entries) write_entry(writer, e);
-  std::error_code error;
-  fs::remove(folder / "config.json", error);
-  HADAL_CHECK(!error, kIo, "cannot remove ", (folder / "config.json").string(), ": ",
-              error.message());
+  remove_file(folder / "config.json");
   writer.finish();
   write_json(folder / "generation_config.json", generation_config_json(config));
   if (!options.tokenizer.empty()) copy_tokenizer_files(options.tokenizer, folder);
   write_json(folder / "config.json", json);
+}
+
+int64_t pretrained_bytes(const Transformer& model, DType dtype) {
+  int64_t bytes = 0;
+  for (const Entry& e : entries_of(model)) {
+    bytes += e.param->size() * dtype_size(stored_as(*e.param, dtype));
+  }
+  return bytes;
 }
 
 void copy_tokenizer_files(const fs::path& tokenizer, const fs::path& folder) {

@@ -69,6 +69,9 @@ struct SaveOptions {
 void save_pretrained(const Transformer& model, const std::filesystem::path& folder,
                      const SaveOptions& options = {});
 
+// Of all tensors that save_pretrained writes.
+int64_t pretrained_bytes(const Transformer& model, DType dtype);
+
 // tokenizer.json and what there is beside it of tokenizer_config.json, special_tokens_map.json and
 // chat templates. `tokenizer` is a folder or a tokenizer.json.
 void copy_tokenizer_files(const std::filesystem::path& tokenizer,
