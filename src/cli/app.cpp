@@ -78,6 +78,7 @@ int run_cli(int argc, const char* const* argv) {
   try {
     init_log();
     build_cli(cli);
+    cli.line.assign(argv, argv + argc);
     cli.app.parse(argc, argv);
     const int code = cli.run ? cli.run() : 0;
     if (std::fflush(stdout) != 0 || !std::cout.flush()) {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "cli/command.h"
 
@@ -10,7 +11,8 @@ namespace hadal {
 // The program: its sub-commands and what it will exit with.
 struct Cli {
   CLI::App app;
-  std::function<int()> run;  // of the sub-command that was chosen
+  std::function<int()> run;       // of the sub-command that was chosen
+  std::vector<std::string> line;  // the command line, the program first
 };
 
 // Every sub-command registered.

@@ -5,6 +5,18 @@
 #include "cli/app.h"
 
 namespace hadal {
+namespace {
+
+std::string shell_word(const std::string& word) {
+  constexpr const char* kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+}  // namespace
 
 CliOption& CliOption::required() {
   option_->required();
@@ -66,6 +78,12 @@ CLI::App* add_command_group(Cli& cli, const std::string& name, const std::string
 
 void on_run(Cli& cli, CLI::App* command, std::function<int()> run) {
   command->callback([&cli, run = std::move(run)] { cli.run = run; });
+}
+
+std::string command_line(const Cli& cli) {
+  std::string line;
+  for (const std::string& word : cli.line) line += (line.empty() ? "" : " ") + shell_word(word);
+  return line;
 }
 
 template <class T>

@@ -46,6 +46,9 @@ CLI::App* add_command(CLI::App* group, const std::string& name, const std::strin
 // `run` returns the exit code; errors are thrown.
 void on_run(Cli& cli, CLI::App* command, std::function<int()> run);
 
+// The line that started the program, to be typed again in a shell.
+std::string command_line(const Cli& cli);
+
 // "--name,-n", or "NAME" for what stands without one. `value` lives as long as the command. T is
 // std::string, int64_t, uint64_t, double, or a vector of std::string or int32_t.
 template <class T>

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/stop_signals.h"
 #include "cli/train_report.h"
 #include "core/parallel.h"
 #include "train/run.h"
@@ -14,7 +15,7 @@ namespace {
 
 struct Options {
   std::string recipe, out;
-  std::vector<std::string> sets;
+  std::vector<std::string> sets, allowed;
   bool resume = false, explain = false, json = false;
 };
 
@@ -24,7 +25,7 @@ TrainRecipe recipe_of(const Options& o) {
   return recipe;
 }
 
-int run(const Options& o) {
+int run(const Options& o, const Cli& cli) {
   const TrainRecipe recipe = recipe_of(o);
   if (o.explain) {
     std::cout << explain_recipe(recipe);
@@ -39,18 +40,19 @@ int run(const Options& o) {
   for (const std::string& line : run.warnings()) spdlog::warn("{}", line);
   if (o.resume) {
     std::vector<std::string> passed_over;
-    const std::optional<fs::path> from = run.resume(passed_over);
+    const std::optional<fs::path> from = run.resume(passed_over, o.allowed);
     for (const std::string& line : passed_over) spdlog::warn("{}", line);
     report.note(from ? "resumed from " + from->string() : "no checkpoint to resume from");
   } else {
     run.check_fresh();
   }
   report.begin(run);
-  run.train([&](const Progress& progress) {
+  const StopSignals stop;
+  const bool finished = run.train([&](const Progress& progress) {
     report.step(progress);
-    return true;
+    return !stop.requested();
   });
-  report.end(run);
+  finished ? report.end(run) : report.stopped(command_line(cli) + (o.resume ? "" : " --resume"));
   return 0;
 }
 
@@ -62,7 +64,9 @@ void add_train(Cli& cli) {
       "  hadal train recipes/text_small.toml --out runs/text\n"
       "  hadal train recipes/text_small.toml --out runs/text --set run.steps=500 --resume\n"
       "  hadal train recipes/text_small.toml --explain\n"
-      "The model ends in DIR/model, the log of every step in DIR/log.jsonl.\n");
+      "The model ends in DIR/model, the log of every step in DIR/log.jsonl. Ctrl-C (SIGINT, "
+      "SIGTERM)\n"
+      "finishes the step, saves, and prints the command that goes on; twice stops at once.\n");
   auto o = std::make_shared<Options>();
   add_option(command, "RECIPE", o->recipe, "recipe, TOML").required();
   add_option(command, "--out", o->out, "folder of the run; default: the recipe's run.out")
@@ -71,10 +75,14 @@ void add_train(Cli& cli) {
       .type_name("KEY=VALUE")
       .repeatable();
   add_flag(command, "--resume", o->resume, "go on from the newest checkpoint of the run");
+  add_option(command, "--allow", o->allowed,
+             "with --resume: this key of the recipe may differ from the checkpoint's; repeatable")
+      .type_name("KEY")
+      .repeatable();
   add_flag(command, "--explain", o->explain, "print every key, its value and meaning, and stop");
   add_json(command, o->json, "print one JSON object at the end");
   add_threads(command);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o, &cli] { return run(*o, cli); });
 }
 
 }  // namespace hadal

@@ -18,6 +18,17 @@ std::string progress_text(const Progress& p) {
   return text + "  left " + duration_text(p.eta_s);
 }
 
+namespace {
+
+std::string not_applied_text(const Progress& p) {
+  return fmt::format(
+      "warning: step {} was not applied, {} in a row: loss {}, gradient norm {}; it read rows {} "
+      "to {} of the data",
+      p.step, p.not_applied_in_a_row, p.loss, p.gradient_norm, p.row, p.row + p.rows - 1);
+}
+
+}  // namespace
+
 void TrainReport::begin(TrainRun& run) {
   const TrainRecipe& r = run.trainer().recipe();
   const RunSchedule schedule(r);
@@ -37,6 +48,7 @@ void TrainReport::step(const Progress& progress) {
       progress.evaluation &&
       (!last_.evaluation || progress.evaluation->bits_per_byte != last_.evaluation->bits_per_byte);
   last_ = progress;
+  if (!progress.applied) line_.keep(not_applied_text(progress));
   if (fresh || every == progress.steps || !progress.applied) {
     line_.keep(progress_text(progress));
   } else {
@@ -44,9 +56,17 @@ void TrainReport::step(const Progress& progress) {
   }
 }
 
+void TrainReport::stopped(const std::string& resume_command) {
+  if (json_) {
+    print_json({{"stopped", true}, {"steps", last_.step}, {"resume", resume_command}});
+    return;
+  }
+  fmt::print("stopped and saved after step {}; this goes on:\n  {}\n", last_.step, resume_command);
+}
+
 void TrainReport::end(TrainRun& run) {
   if (json_) {
-    OrderedJson json{{"steps", last_.step},
+    OrderedJson json{{"steps", run.trainer().state().step},
                      {"tokens", last_.tokens},
                      {"loss", last_.loss},
                      {"tokens_per_s", last_.tokens_per_s},

@@ -17,6 +17,7 @@ class TrainReport {
   void begin(TrainRun& run);
   void step(const Progress& progress);
   void end(TrainRun& run);
+  void stopped(const std::string& resume_command);
 
  private:
   bool json_;

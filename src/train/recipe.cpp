@@ -318,17 +318,4 @@ OrderedJson recipe_json(const TrainRecipe& given) {
   return out;
 }
 
-std::string resume_obstacle(const TrainRecipe& now, const Json& saved) {
-  const Json mine = Json::parse(recipe_json(now).dump());
-  const auto differs = [&](const std::string& key) {
-    const auto found = saved.find(key);
-    return found == saved.end() || *found != mine.at(key);
-  };
-  for (const RecipeKey& key : recipe_keys()) {
-    const std::string path(key.path);
-    if (!key.may_change && differs(path)) return path;
-  }
-  return differs("model") ? "model" : "";
-}
-
 }  // namespace hadal

@@ -30,6 +30,7 @@ struct TrainRecipe {
     int64_t checkpoint_every = 0;  // 0: none but the last
     int64_t eval_every = 100;      // 0: only before and after
     int64_t keep = 2;
+    int64_t max_bad_steps = 10;
     std::string out;
     int64_t threads = 0;  // 0: all CPUs
     std::string precision = "fp32";
@@ -109,8 +110,18 @@ void check_recipe(const TrainRecipe& recipe);
 std::string explain_recipe(const TrainRecipe& recipe);
 // Every key's value, to be saved with a run.
 OrderedJson recipe_json(const TrainRecipe& recipe);
-// The first key that differs and may not when a run goes on; empty when it may go on.
-std::string resume_obstacle(const TrainRecipe& now, const Json& saved);
+
+// What differs from the recipe a checkpoint was made with: recipe.json, as recipe_json made it.
+// Keys that may change are left out; those of [model] are "model.x".
+struct RecipeChange {
+  std::string key;
+  std::string before, now;  // values; empty: there is no such key, or was none
+  bool operator==(const RecipeChange&) const = default;
+};
+std::vector<RecipeChange> recipe_changes(const TrainRecipe& now, const Json& saved);
+// Error{kUsage} names the first change whose key is not among `allowed` ("model" allows all of
+// [model]), or a key that is allowed but unknown.
+void check_resume(const TrainRecipe& now, const Json& saved, std::span<const std::string> allowed);
 
 // The model of a recipe. What the table leaves out and the tokenizer knows is filled in:
 // vocab_size, bos, eos and pad ids; max_position_embeddings from data.sequence_length. Sizes have

@@ -120,10 +120,34 @@ TEST(Recipe, EveryKeyIsExplainedOnce) {
 TEST(Recipe, ResumeAllowsOnlyWhatDoesNotChangeTheSteps) {
   const TrainRecipe first = with({"run.steps=10"});
   const Json saved = Json::parse(recipe_json(first).dump());
-  EXPECT_EQ(resume_obstacle(first, saved), "");
-  EXPECT_EQ(resume_obstacle(with({"run.steps=20", "run.threads=1"}), saved), "");
-  EXPECT_EQ(resume_obstacle(with({"run.steps=10", "optim.lr=0.5"}), saved), "optim.lr");
-  EXPECT_EQ(resume_obstacle(with({"run.steps=10", "model.hidden_size=8"}), saved), "model");
+  const auto check = [&](const std::vector<std::string>& sets,
+                         const std::vector<std::string>& allowed) {
+    check_resume(with(sets), saved, allowed);
+  };
+  check({"run.steps=10"}, {});
+  check({"run.steps=20", "run.threads=1"}, {});
+  const std::vector<std::string> faster{"run.steps=10", "optim.lr=0.5"};
+  EXPECT_ERROR(check(faster, {}), kUsage, "optim.lr = 0.001, which is 0.5 now");
+  EXPECT_ERROR(check(faster, {"optim.eps"}), kUsage, "--allow optim.lr");
+  check(faster, {"optim.eps", "optim.lr"});
+  EXPECT_ERROR(check(faster, {"optim.rl"}), kUsage, "--allow optim.rl: neither");
+  EXPECT_ERROR(check({"model.hidden_size=8"}, {"optim.lr"}), kUsage,
+               "knows no model.hidden_size, which is 8 now");
+  check({"model.hidden_size=8"}, {"model.hidden_size"});
+  check({"model.hidden_size=8"}, {"model"});
+}
+
+// Keys come and go with versions: neither is taken in silence.
+TEST(Recipe, ARecipeOfAnotherVersionIsSeen) {
+  const TrainRecipe now = with({});
+  Json saved = Json::parse(recipe_json(now).dump());
+  saved["optim.warp"] = 9;
+  saved.erase("optim.clip");
+  const std::vector<RecipeChange> want{{"optim.clip", "", "1.0"}, {"optim.warp", "9", ""}};
+  EXPECT_EQ(recipe_changes(now, saved), want);
+  EXPECT_ERROR(check_resume(now, saved, std::vector<std::string>{"optim.clip"}), kUsage,
+               "has optim.warp = 9, which is not there now");
+  check_resume(now, saved, std::vector<std::string>{"optim.clip", "optim.warp"});
 }
 
 TEST(Recipe, GradientTilesAreOfFp8) {

@@ -1,6 +1,6 @@
 #include "train/run.h"
 
-#include <fstream>
+#include <algorithm>
 #include <sstream>
 
 #include "core/json.h"
@@ -25,6 +25,10 @@ TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run
   if (recipe_.data.tokenizer.empty()) recipe_.data.tokenizer = recipe_.run.init_from;
   HADAL_CHECK(!recipe_.data.tokenizer.empty(), kUsage, "the recipe's data.tokenizer is missing");
   HADAL_CHECK(!recipe.data.train.empty(), kUsage, "the recipe's data.train names no files");
+  if (!out_.empty()) {
+    make_folder(out_);
+    lock_ = std::make_unique<FolderLock>(out_);
+  }
   const Tokenizer tokenizer = Tokenizer::load(recipe_.data.tokenizer);
   const ModelConfig config = recipe_model(recipe, facts_of(tokenizer));
 
@@ -52,13 +56,18 @@ TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run
 }
 
 void TrainRun::check_fresh() const {
-  HADAL_CHECK(!fs::exists(out_ / "log.jsonl"), kUsage, out_.string(),
-              " holds a run already; --resume goes on with it");
+  HADAL_CHECK(!fs::exists(out_ / "log.jsonl") && checkpoint_steps(out_).empty(), kUsage,
+              out_.string(), " holds a run already; --resume goes on with it");
 }
 
-std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over) {
+std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over,
+                                         std::span<const std::string> allowed) {
   std::optional<fs::path> newest = newest_checkpoint(out_, passed_over);
-  if (newest) load_checkpoint(*trainer_, *newest);
+  if (newest) {
+    load_checkpoint(*trainer_, *newest, allowed);
+    saved_ = trainer_->state().step;
+    set_aside_checkpoints_after(out_, saved_);
+  }
   remove_unfinished_checkpoints(out_);
   cut_log();
   return newest;
@@ -79,31 +88,71 @@ void TrainRun::cut_log() const {
   write_file_atomically(path, kept);
 }
 
-void TrainRun::train(const std::function<bool(const Progress&)>& each) {
-  make_folder(out_);
+// At most the newest run.keep, the best, and the one being written; less what is there already.
+void TrainRun::check_room() const {
+  const int64_t every = recipe_.run.checkpoint_every;
+  const int64_t left = std::max<int64_t>(recipe_.run.steps - trainer_->state().step, 0);
+  const int64_t to_come = every > 0 ? left / every + 1 : 1;
+  const auto there = static_cast<int64_t>(checkpoint_steps(out_).size());
+  const int64_t most = recipe_.run.keep + (valid_ != nullptr ? 1 : 0) + 1;
+  const int64_t sets = std::min(std::max<int64_t>(most - there, 1), to_come);
+  const int64_t each = checkpoint_bytes(*trainer_, recipe_.data.tokenizer);
+  const int64_t needed = sets * each + pretrained_bytes(*model_, DType::kF32);
+  const int64_t room = free_bytes(out_);
+  HADAL_CHECK(room >= needed, kResource, "the disk of ", out_.string(), " has ", room,
+              " bytes free, expected at least ", needed, ": ", sets, " checkpoints of ", each,
+              " bytes and the model; run.keep = ", recipe_.run.keep);
+}
+
+void TrainRun::save(AppendFile& log) {
+  log.sync();  // the steps that the checkpoint stands for
+  save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
+  saved_ = trainer_->state().step;
+}
+
+// Weights are as they were after a step that was not applied, but a checkpoint of it would push out
+// those from before the trouble.
+void TrainRun::after_step(Progress& progress, AppendFile& log) {
+  const int64_t every = recipe_.run.checkpoint_every;
+  const bool due = every > 0 && progress.step % every == 0 && progress.applied;
+  const auto& evaluation = trainer_->last_evaluation();
+  const bool evaluated = evaluation && evaluation->step == progress.step;
+  if (due && valid_ != nullptr && !evaluated) progress.evaluation = trainer_->evaluate();
+  log.write(progress_json(progress).dump() + "\n");
+  if (due) save(log);
+}
+
+bool TrainRun::train(const std::function<bool(const Progress&)>& each) {
+  make_folder(out_ / "checkpoints");
   write_file_atomically(out_ / "recipe.json", recipe_json(recipe_).dump(2) + "\n");
-  std::ofstream log(out_ / "log.jsonl", std::ios::app);
-  HADAL_CHECK(log.good(), kIo, "cannot write ", (out_ / "log.jsonl").string());
+  AppendFile log(out_ / "log.jsonl");
+  { const AtomicFile probe(out_ / "checkpoints" / "probe"); }  // can it be written?
+  check_room();
   if (valid_ != nullptr) before_ = trainer_->evaluate();
-  int64_t saved = -1;
-  trainer_->run([&](const Progress& progress) {
-    log << progress_json(progress).dump() << std::endl;
-    const int64_t every = recipe_.run.checkpoint_every;
-    if (every > 0 && progress.step % every == 0) {
-      save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
-      saved = progress.step;
-    }
-    return each(progress);
+  trainer_->run([&](const Progress& done) {
+    Progress progress = done;
+    after_step(progress, log);
+    const bool go_on = each(progress);
+    HADAL_CHECK(progress.not_applied_in_a_row < recipe_.run.max_bad_steps, kNumbers,
+                progress.not_applied_in_a_row, " steps in a row had a loss or gradient that was ",
+                "not finite, the last at rows ", progress.row, " to ",
+                progress.row + progress.rows - 1, " of the data; ",
+                saved_ < 0 ? "there is no checkpoint"
+                           : str("the newest checkpoint is of step ", saved_, ", before them"));
+    return go_on;
   });
-  HADAL_CHECK(log.good(), kIo, "cannot write ", (out_ / "log.jsonl").string());
-  if (valid_ != nullptr) after_ = trainer_->evaluate();
-  if (saved != trainer_->state().step) {
-    save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
+  const bool finished = trainer_->done();
+  if (finished && valid_ != nullptr) {
+    const auto& last = trainer_->last_evaluation();
+    after_ = last && last->step == trainer_->state().step ? *last : trainer_->evaluate();
   }
+  if (saved_ != trainer_->state().step) save(log);
+  if (!finished) return false;
   SaveOptions options;
   if (is_fp8(find_precision(recipe_.run.precision))) options.dtype = DType::kF8E4M3;
   options.tokenizer = recipe_.data.tokenizer;
   save_pretrained(*model_, model_folder(), options);
+  return true;
 }
 
 OrderedJson evaluation_json(const Evaluation& e) {
@@ -133,6 +182,7 @@ OrderedJson progress_json(const Progress& p) {
                    {"max_vio", p.max_vio},
                    {"tokens_per_s", p.tokens_per_s},
                    {"applied", p.applied}};
+  if (!p.applied) json["rows"] = {p.row, p.row + p.rows - 1};
   if (p.evaluation) json["evaluation"] = evaluation_json(*p.evaluation);
   return json;
 }

@@ -2,6 +2,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 namespace hadal {
 
 // A run from a recipe to a model folder: reads the data, makes the model, trains it, writes
+//   OUT/lock              held by the one process that may write here
 //   OUT/log.jsonl         a JSON object a step
 //   OUT/checkpoints/...   as run.checkpoint_every says (train/checkpoint.h)
 //   OUT/model             the trained model as a Hugging Face folder: FP32, or after training in
@@ -18,17 +20,23 @@ namespace hadal {
 //                         the codes and scales of its last step (master weights are in checkpoints)
 class TrainRun {
  public:
-  // Loads tokenizer and data and initialises the weights. Error{kUsage} for a recipe that cannot be
-  // run: no tokenizer, no training files, ...
+  // Takes OUT, loads tokenizer and data and initialises the weights. Error{kUsage} for a recipe
+  // that cannot be run: no tokenizer, no training files, ... Error{kIo} if OUT cannot be written,
+  // or another process is at it.
   explicit TrainRun(const TrainRecipe& recipe);
 
   // Error{kUsage} if OUT has a run already.
   void check_fresh() const;
   // Goes on from the newest whole checkpoint of OUT, if there is one. What an interrupted run left
-  // behind it is removed: unfinished checkpoints, and lines of the log.
-  std::optional<fs::path> resume(std::vector<std::string>& passed_over);
-  // To the end, or until `each` returns false.
-  void train(const std::function<bool(const Progress&)>& each);
+  // behind it is removed: unfinished checkpoints, and lines of the log; damaged checkpoints are set
+  // aside. `allowed`: keys of the recipe that may differ from the checkpoint's.
+  std::optional<fs::path> resume(std::vector<std::string>& passed_over,
+                                 std::span<const std::string> allowed = {});
+  // To the end: true. Or until `each`, called after every step, returns false: then the step is
+  // saved, and the answer is false. Before the first step, Error{kResource} if the disk has no room
+  // for the checkpoints. Error{kNumbers} after run.max_bad_steps steps in a row with a loss or
+  // gradient that is not finite; none of them is saved.
+  bool train(const std::function<bool(const Progress&)>& each);
 
   Trainer& trainer() { return *trainer_; }
   const Transformer& model() const { return *model_; }
@@ -42,9 +50,14 @@ class TrainRun {
 
  private:
   void cut_log() const;
+  void check_room() const;
+  void after_step(Progress& progress, AppendFile& log);
+  void save(AppendFile& log);
 
   TrainRecipe recipe_;
   fs::path out_;
+  std::unique_ptr<FolderLock> lock_;
+  int64_t saved_ = -1;  // step of the newest checkpoint
   std::unique_ptr<TokenSource> train_, valid_;
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<Trainer> trainer_;

@@ -1,6 +1,7 @@
 // What the tests of this folder share: a run small enough that a step takes a millisecond.
 #pragma once
 #include <cstring>
+#include <ostream>
 #include <vector>
 
 #include "tests/support/testing.h"
@@ -75,8 +76,8 @@ struct Bench {
   explicit Bench(const TrainRecipe& r = tiny_recipe())
       : recipe(r),
         model(recipe_model(r, {})),
-        train(corpus(1), {kLength, 1, 7, true}),
-        valid(corpus(2), {kLength, 1, 7, false}),
+        train(corpus(1), {kLength, model.mtp_depth(), 7, true}),
+        valid(corpus(2), {kLength, model.mtp_depth(), 7, false}),
         trainer(allocated(model, r), recipe, train, &valid) {}
 
   static Transformer& allocated(Transformer& m, const TrainRecipe& r) {
@@ -96,6 +97,40 @@ inline testing::AssertionResult same_weights(const Transformer& a, const Transfo
     }
   }
   return testing::AssertionSuccess();
+}
+
+// Everything that the next steps depend on.
+struct Snapshot {
+  std::vector<float> numbers;  // weights, router biases and moments
+  Trainer::State state;
+  int64_t updates = 0;
+  bool operator==(const Snapshot& other) const {
+    return state == other.state && updates == other.updates &&
+           numbers.size() == other.numbers.size() &&
+           std::memcmp(numbers.data(), other.numbers.data(), numbers.size() * sizeof(float)) == 0;
+  }
+};
+
+inline Snapshot snapshot(Trainer& trainer) {
+  Snapshot s{{}, trainer.state(), trainer.optimizer().updates()};
+  const auto add = [&](In1 x) { s.numbers.insert(s.numbers.end(), x.data(), x.data() + x.size()); };
+  const auto add_bytes = [&](std::span<const std::byte> x) {
+    const size_t before = s.numbers.size();
+    s.numbers.resize(before + x.size() / sizeof(float));
+    std::memcpy(s.numbers.data() + before, x.data(), x.size() / sizeof(float) * sizeof(float));
+  };
+  for (const Param& p : trainer.model().params().all()) {
+    add(p.vec());
+    if (p.gradient == nullptr) continue;
+    add_bytes(trainer.optimizer().first_moment(p));
+    add_bytes(trainer.optimizer().second_moment(p));
+  }
+  return s;
+}
+
+// GoogleTest would print every byte.
+inline void PrintTo(const Snapshot& s, std::ostream* out) {
+  *out << s.numbers.size() << " numbers of step " << s.state.step;
 }
 
 }  // namespace hadal

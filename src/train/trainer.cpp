@@ -163,8 +163,11 @@ Progress Trainer::step() {
   state_.row += plan.rows;
   state_.tokens += sums.main.count;
   state_.not_applied += applied ? 0 : 1;
+  state_.not_applied_in_a_row = applied ? 0 : state_.not_applied_in_a_row + 1;
 
   Progress progress;
+  progress.rows = plan.rows;
+  progress.row = state_.row - progress.rows;
   progress.loss = mean_loss(sums.main);
   for (const CrossEntropy& m : sums.mtp) {
     progress.mtp_loss += mean_loss(m) / static_cast<double>(sums.mtp.size());
@@ -186,6 +189,7 @@ void Trainer::measure(Progress& progress, double seconds, int64_t tokens) {
   progress.steps = recipe_.run.steps;
   progress.tokens = state_.tokens;
   progress.not_applied = state_.not_applied;
+  progress.not_applied_in_a_row = state_.not_applied_in_a_row;
   progress.tokens_per_s = rate_;
   const int64_t left = schedule_.tokens_before(std::max(recipe_.run.steps, state_.step)) -
                        schedule_.tokens_before(state_.step);
@@ -202,6 +206,7 @@ Evaluation Trainer::evaluate() {
       recipe_.batch.micro == 0 ? schedule_.at(state_.step).rows : recipe_.batch.micro;
   Evaluation result;
   const TrainOptions options = train_options(schedule_.at(state_.step));
+  result.step = state_.step;
   Sums sums;
   ByPosition by_position(recipe_.run.eval_buckets);
   int64_t accepted = 0, drafted = 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "model/transformer.h"
@@ -17,6 +18,7 @@ namespace hadal {
 
 // What held-out text says of a model.
 struct Evaluation {
+  int64_t step = 0;          // steps done
   double loss = 0;           // nats per token
   double bits_per_byte = 0;  // nats / ln 2 / bytes of the text
   int64_t tokens = 0, bytes = 0;
@@ -47,6 +49,8 @@ struct Progress {
   int64_t tokens = 0;       // trained on so far
   bool applied = true;      // false: loss or gradient was not finite, the step left no trace
   int64_t not_applied = 0;  // such steps so far
+  int64_t not_applied_in_a_row = 0;
+  int64_t row = 0, rows = 0;             // of the data, which this step read: from `row` on
   std::optional<Evaluation> evaluation;  // the most recent one
 };
 
@@ -79,7 +83,7 @@ class Trainer {
 
   // What a checkpoint keeps beside weights and moments.
   struct State {
-    int64_t step = 0, row = 0, tokens = 0, not_applied = 0;
+    int64_t step = 0, row = 0, tokens = 0, not_applied = 0, not_applied_in_a_row = 0;
     bool operator==(const State&) const = default;
   };
   const State& state() const { return state_; }
@@ -89,7 +93,10 @@ class Trainer {
   Ema* ema() { return ema_ ? &*ema_ : nullptr; }
   Transformer& model() { return model_; }
   const TrainRecipe& recipe() const { return recipe_; }
+  TokenSource& data() { return train_; }
   const std::vector<MoeLoad>& last_loads() const { return loads_; }
+  void set_last_loads(std::vector<MoeLoad> loads) { loads_ = std::move(loads); }
+  const std::optional<Evaluation>& last_evaluation() const { return evaluation_; }
 
  private:
   struct Sums;

@@ -6,101 +6,10 @@
 #include <limits>
 
 #include "core/parallel.h"
-#include "tests/support/testing.h"
-#include "train/checkpoint.h"
+#include "train/testing.h"
 
 namespace hadal {
 namespace {
-
-constexpr int64_t kVocab = 40;
-constexpr int64_t kLength = 12;
-
-// Two layers, one of them with experts in groups, one MTP module.
-TrainRecipe tiny_recipe() {
-  return parse_recipe(R"([run]
-steps = 6
-keep = 2
-[data]
-sequence_length = 12
-eval_sequences = 4
-[batch]
-sequences = 8
-micro = 2
-[optim]
-lr = 1e-2
-warmup_steps = 2
-init_std = 0.1
-[balance]
-gamma = 0.01
-[model]
-vocab_size = 40
-hidden_size = 32
-intermediate_size = 48
-moe_intermediate_size = 16
-num_hidden_layers = 2
-num_attention_heads = 2
-q_lora_rank = 0
-kv_lora_rank = 16
-qk_nope_head_dim = 8
-qk_rope_head_dim = 4
-v_head_dim = 8
-n_routed_experts = 8
-n_shared_experts = 1
-num_experts_per_tok = 2
-n_group = 4
-topk_group = 2
-first_k_dense_replace = 1
-num_nextn_predict_layers = 1
-)",
-                      "tiny");
-}
-
-// A language with a rule: each token is followed by the one 3 on, most of the time.
-TokenDocuments corpus(uint64_t stream) {
-  TokenDocuments documents;
-  Rng rng(8, stream);
-  for (int d = 0; d < 40; ++d) {
-    std::vector<int32_t> ids{static_cast<int32_t>(rng.below(kVocab))};
-    while (ids.size() < 25) {
-      const bool odd = rng.uniform() < 0.1;
-      ids.push_back(static_cast<int32_t>(odd ? rng.below(kVocab) : (ids.back() + 3) % kVocab));
-    }
-    documents.add(ids);
-  }
-  return documents;
-}
-
-struct Bench {
-  TrainRecipe recipe;
-  Transformer model;
-  TokenSource train, valid;
-  Trainer trainer;
-
-  explicit Bench(const TrainRecipe& r = tiny_recipe())
-      : recipe(r),
-        model(recipe_model(r, {})),
-        train(corpus(1), {kLength, 1, 7, true}),
-        valid(corpus(2), {kLength, 1, 7, false}),
-        trainer(allocated(model, r), recipe, train, &valid) {}
-
-  static Transformer& allocated(Transformer& m, const TrainRecipe& r) {
-    prepare_training(m.params(), r);
-    return m;
-  }
-  void steps(int n) {
-    for (int i = 0; i < n; ++i) trainer.step();
-  }
-};
-
-testing::AssertionResult same_weights(const Transformer& a, const Transformer& b) {
-  for (size_t i = 0; i < a.params().all().size(); ++i) {
-    const Param &p = a.params().all()[i], &q = b.params().all()[i];
-    if (std::memcmp(p.value, q.value, static_cast<size_t>(p.size()) * sizeof(float)) != 0) {
-      return testing::AssertionFailure() << p.name << " differs";
-    }
-  }
-  return testing::AssertionSuccess();
-}
 
 TEST(Trainer, LossFallsAndHeldOutTextAgrees) {
   TrainRecipe r = tiny_recipe();
@@ -257,29 +166,6 @@ TEST(Trainer, Fp8GradientTilesAreARecipesChoice) {
   EXPECT_FALSE(same_weights(rows.model, blocks.model));
 }
 
-TEST(Trainer, ResumedRunGivesTheSameBits) {
-  const fs::path run = scratch_dir();
-  Bench straight;
-  straight.steps(6);
-  {
-    Bench first;
-    first.steps(3);
-    save_checkpoint(first.trainer, run, {});
-  }
-  TrainRecipe r = tiny_recipe();
-  r.run.seed = 1;
-  Bench second(r);
-  second.model.params().initialise(99, 0.3);  // all of it must come from the checkpoint
-  std::vector<std::string> passed_over;
-  const auto newest = newest_checkpoint(run, passed_over);
-  ASSERT_TRUE(newest.has_value());
-  load_checkpoint(second.trainer, *newest);
-  EXPECT_EQ(second.trainer.state().step, 3);
-  second.steps(3);
-  EXPECT_TRUE(same_weights(straight.model, second.model));
-  EXPECT_EQ(straight.trainer.state(), second.trainer.state());
-}
-
 TEST(Trainer, AStepThatIsNotFiniteLeavesNoTrace) {
   Bench bench;
   bench.steps(1);
@@ -291,47 +177,17 @@ TEST(Trainer, AStepThatIsNotFiniteLeavesNoTrace) {
   const Progress progress = bench.trainer.step();
   EXPECT_FALSE(progress.applied);
   EXPECT_EQ(progress.not_applied, 1);
+  EXPECT_EQ(progress.not_applied_in_a_row, 1);
+  EXPECT_EQ(progress.row, 8);  // the second batch
+  EXPECT_EQ(progress.rows, 8);
   EXPECT_EQ(progress.step, 2);
   EXPECT_EQ(norm->vec().data()[0], before);
   EXPECT_EQ(bench.trainer.optimizer().updates(), 1);
   std::memcpy(head->value, saved.data(), static_cast<size_t>(saved.size()) * sizeof(float));
-  EXPECT_TRUE(bench.trainer.step().applied);
-}
-
-TEST(Checkpoint, KeepsTheNewestAndPassesOverBrokenSets) {
-  const fs::path run = scratch_dir();
-  Bench bench;
-  for (int i = 0; i < 3; ++i) {
-    bench.steps(1);
-    save_checkpoint(bench.trainer, run, {});
-  }
-  EXPECT_FALSE(fs::exists(run / "checkpoints" / "step-1"));
-  EXPECT_TRUE(fs::exists(run / "checkpoints" / "step-2"));
-  fs::create_directories(run / "checkpoints" / "step-9.tmp-1");
-  fs::remove(run / "checkpoints" / "step-3" / "manifest.json");
-  std::vector<std::string> passed_over;
-  const auto newest = newest_checkpoint(run, passed_over);
-  ASSERT_TRUE(newest.has_value());
-  EXPECT_EQ(newest->filename(), "step-2");
-  ASSERT_EQ(passed_over.size(), 1u);
-  EXPECT_NE(passed_over[0].find("step-3"), std::string::npos);
-  EXPECT_ERROR(checkpoint_of_step(run, 7), kUsage, "there are: 3, 2");
-}
-
-TEST(Checkpoint, DamageAndAnotherRecipeAreRefused) {
-  const fs::path run = scratch_dir();
-  Bench bench;
-  bench.steps(1);
-  const fs::path folder = save_checkpoint(bench.trainer, run, {});
-  TrainRecipe other = tiny_recipe();
-  other.optim.lr = 0.5;
-  Bench stranger(other);
-  EXPECT_ERROR(load_checkpoint(stranger.trainer, folder), kUsage, "another optim.lr");
-  std::string bytes = read_file(folder / "optimizer.safetensors");
-  bytes[bytes.size() - 3] = static_cast<char>(bytes[bytes.size() - 3] ^ 1);
-  write_file_atomically(folder / "optimizer.safetensors", bytes);
-  EXPECT_ERROR(load_checkpoint(bench.trainer, folder), kFormat,
-               "optimizer.safetensors has another hash");
+  const Progress next = bench.trainer.step();
+  EXPECT_TRUE(next.applied);
+  EXPECT_EQ(next.not_applied, 1);
+  EXPECT_EQ(next.not_applied_in_a_row, 0);
 }
 
 }  // namespace
