@@ -4,10 +4,10 @@
 # HADAL_COUNTS names a file, what it holds already is counted in.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-stages=(layers format asan tsan tidy fuzz aarch64)
+stages=(layers format kill asan tsan tidy fuzz aarch64)
 fuzz_seconds=60    # for all targets together
 tidy_seconds=480
-declare -A limit=([layers]=60 [format]=120 [asan]=1800 [tsan]=1200 [tidy]=800 [fuzz]=900 [aarch64]=900)
+declare -A limit=([layers]=60 [format]=120 [kill]=600 [asan]=1800 [tsan]=1200 [tidy]=800 [fuzz]=900 [aarch64]=900)
 werror=-DHADAL_WERROR=ON
 
 passed() { echo "1 passed, 0 failed, 0 skipped" >>"$HADAL_COUNTS"; }
@@ -24,6 +24,12 @@ stage_layers() { check tools/check_layers.py; }
 
 stage_format() {
   check bash -c "git ls-files -z -- '*.h' '*.cpp' '*.inl' | xargs -0 -r clang-format-14 --dry-run -Werror"
+}
+
+# Beside the few kills of ./test.
+stage_kill() {
+  tools/build.sh release -DHADAL_TESTS=ON $werror -- hadal || { failed; return 1; }
+  check tools/kill_test.py build/release/hadal --kills 200
 }
 
 stage_asan() {

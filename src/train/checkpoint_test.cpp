@@ -6,7 +6,7 @@
 
 #include "core/parallel.h"
 #include "tests/support/crash_disk.h"
-#include "train/testing.h"
+#include "tests/support/tiny_run.h"
 
 namespace hadal {
 namespace {

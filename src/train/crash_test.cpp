@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "tests/support/crash_disk.h"
+#include "tests/support/tiny_run.h"
 #include "train/checkpoint.h"
-#include "train/testing.h"
 
 namespace hadal {
 namespace {

@@ -11,9 +11,9 @@
 #include "core/disk.h"
 #include "core/parallel.h"
 #include "tests/support/crash_disk.h"
+#include "tests/support/tiny_run.h"
 #include "text/bpe_trainer.h"
 #include "train/checkpoint.h"
-#include "train/testing.h"
 
 namespace hadal {
 namespace {

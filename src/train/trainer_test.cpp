@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/parallel.h"
-#include "train/testing.h"
+#include "tests/support/tiny_run.h"
 
 namespace hadal {
 namespace {

@@ -1,4 +1,4 @@
-// What the tests of this folder share: a run small enough that a step takes a millisecond.
+// A run small enough that a step takes a millisecond. For tests that link train.
 #pragma once
 #include <cstring>
 #include <ostream>
