@@ -25,7 +25,7 @@ struct TrainPass {
   Arena& scratch;  // taken back at once
   int64_t sequence_length = 0;
   Ids positions{};                         // [B*T]
-  std::span<const AttentionSpan> spans{};  // one a sequence
+  std::span<const AttentionSpan> spans{};  // one a sequence, or one a document of it
   // Balance terms of the loss, and the share of the whole batch that this pass is (1 /
   // micro-batches).
   float sequence_alpha = 0, batch_alpha = 0;

@@ -77,18 +77,32 @@ void Transformer::use_positions(int64_t positions) {
   *rope_ = RopeTable(config_.rope_params(), std::min(wanted, config_.max_position_embeddings));
 }
 
+// Attention over packed documents is attention over shorter sequences: one span each.
+void Transformer::place_documents(int64_t sequences, int64_t sequence_length,
+                                  const std::vector<int64_t>& documents) {
+  HADAL_CHECK(std::is_sorted(documents.begin(), documents.end()), kShape,
+              "the beginnings of a batch's documents do not rise");
+  positions_.clear();
+  spans_.clear();
+  auto next = documents.begin();
+  for (int64_t b = 0; b < sequences; ++b) {
+    const int64_t end = (b + 1) * sequence_length;
+    for (int64_t begin = b * sequence_length; begin < end; begin = spans_.back().q_end) {
+      while (next != documents.end() && *next <= begin) ++next;
+      const int64_t stop = next == documents.end() ? end : std::min(end, *next);
+      spans_.push_back({begin, stop, begin, stop});
+      for (int64_t t = begin; t < stop; ++t) positions_.push_back(static_cast<int32_t>(t - begin));
+    }
+  }
+}
+
 TrainPass Transformer::begin_pass(int64_t sequences, int64_t sequence_length,
-                                  const TrainOptions& options) {
+                                  const TrainOptions& options,
+                                  const std::vector<int64_t>& documents) {
   use_positions(sequence_length);
   saved_.reset();
   scratch_.reset();
-  positions_.clear();
-  spans_.clear();
-  for (int64_t b = 0; b < sequences; ++b) {
-    const int64_t begin = b * sequence_length, end = begin + sequence_length;
-    spans_.push_back({begin, end, begin, end});
-    for (int64_t t = 0; t < sequence_length; ++t) positions_.push_back(static_cast<int32_t>(t));
-  }
+  place_documents(sequences, sequence_length, documents);
   TrainPass pass{.saved = saved_, .scratch = scratch_};
   pass.precision = options.precision;
   pass.sequence_length = sequence_length;
@@ -138,7 +152,7 @@ void Transformer::forward_mtp(int64_t d, Ids next_ids, In2 h_prev, TrainPass& pa
 }
 
 Losses Transformer::run_batch(const Batch& batch, const TrainOptions& options, bool backward) {
-  TrainPass pass = begin_pass(batch.sequences, batch.sequence_length, options);
+  TrainPass pass = begin_pass(batch.sequences, batch.sequence_length, options, batch.documents);
   const int64_t rows = batch.sequences * batch.sequence_length;
   const auto modules = options.mtp ? std::min(mtp_.size(), batch.mtp_ids.size()) : size_t{0};
   Run run;

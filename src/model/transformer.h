@@ -15,6 +15,11 @@ struct Batch {
   int64_t sequences = 0, sequence_length = 0;
   std::vector<int32_t> ids, targets;  // [B*T]; kIgnored where there is nothing to predict
   std::vector<std::vector<int32_t>> mtp_ids, mtp_targets;
+  // Rows of ids at which a document begins, rising: attention stays inside documents, and positions
+  // begin anew with each. (RoPE of every kind is relative, so the mask alone would do; but so a
+  // packed document is computed as it is alone.) Targets beyond a document's end are the caller's
+  // to ignore. Empty: a sequence is one document.
+  std::vector<int64_t> documents{};
 };
 // From rows of tokens [B, L]: inputs are the first T of each row, targets what follows; with L > T
 // the last positions have targets too; what lies beyond L is kIgnored. 1 <= T <= L.
@@ -86,7 +91,10 @@ class Transformer {
   };
 
   void use_positions(int64_t positions);
-  TrainPass begin_pass(int64_t sequences, int64_t sequence_length, const TrainOptions& options);
+  TrainPass begin_pass(int64_t sequences, int64_t sequence_length, const TrainOptions& options,
+                       const std::vector<int64_t>& documents = {});
+  void place_documents(int64_t sequences, int64_t sequence_length,
+                       const std::vector<int64_t>& documents);
   void forward_layers(Ids ids, TrainPass& pass, bool keep, Run& run);
   void forward_mtp(int64_t d, Ids next_ids, In2 h_prev, TrainPass& pass, bool keep, Run& run);
   void backward_layers(const Batch& batch, TrainPass& pass, Run& run);

@@ -126,6 +126,90 @@ TEST_P(Kinds, micro_batches_add_up_to_the_whole_batch) {
   EXPECT_LT(std::sqrt(error / norm), 1e-5);
 }
 
+// Documents of 5, 1 and 8 tokens in one row, each without a look at the others.
+class PackedDocuments {
+ public:
+  PackedDocuments() {
+    packed.documents = {0, 5, 6};
+    for (int64_t d = 0; d < 2; ++d) {
+      packed.mtp_ids.emplace_back();
+      packed.mtp_targets.emplace_back();
+    }
+    for (const int64_t length : {5, 1, 8}) {
+      const auto ids = some_ids(length, uint64_t(10 + length));
+      alone.push_back(make_batch({ids.data(), {1, length}}, length, 2));
+      append(alone.back());
+    }
+  }
+  Batch packed{1, 14, {}, {}, {}, {}};
+  std::vector<Batch> alone;
+
+ private:
+  static void join(const std::vector<int32_t>& from, std::vector<int32_t>& to) {
+    to.insert(to.end(), from.begin(), from.end());
+  }
+  void append(const Batch& b) {
+    join(b.ids, packed.ids);
+    join(b.targets, packed.targets);
+    for (size_t d = 0; d < 2; ++d) {
+      join(b.mtp_ids[d], packed.mtp_ids[d]);
+      join(b.mtp_targets[d], packed.mtp_targets[d]);
+    }
+  }
+};
+
+// What the model says of each token of a batch: losses of the main model, then of the modules.
+std::vector<double> losses_by_token(Transformer& model, const Batch& batch) {
+  std::vector<double> out;
+  for (size_t i = 0; i < batch.ids.size(); ++i) {
+    Batch one = batch;
+    const auto keep = [&](std::vector<int32_t>& targets) {
+      for (size_t j = 0; j < targets.size(); ++j) targets[j] = j == i ? targets[j] : kIgnored;
+    };
+    keep(one.targets);
+    for (auto& targets : one.mtp_targets) keep(targets);
+    const Losses losses = model.evaluate(one, {});
+    out.push_back(losses.main.loss_sum);
+    for (const CrossEntropy& m : losses.mtp) out.push_back(m.loss_sum);
+  }
+  return out;
+}
+
+TEST_P(Kinds, a_masked_document_is_what_it_is_alone) {
+  const PackedDocuments documents;
+  std::vector<double> alone;
+  for (const Batch& batch : documents.alone) {
+    for (const double loss : losses_by_token(*model_, batch)) alone.push_back(loss);
+  }
+  EXPECT_EQ(losses_by_token(*model_, documents.packed), alone);
+  Batch unmasked = documents.packed;
+  unmasked.documents.clear();
+  EXPECT_NE(losses_by_token(*model_, unmasked), alone);
+}
+
+TEST_P(Kinds, masked_documents_have_the_gradients_they_have_alone) {
+  const PackedDocuments documents;
+  const auto targets = [](const Batch& b) {
+    return b.targets.size() - size_t(std::count(b.targets.begin(), b.targets.end(), kIgnored));
+  };
+  TrainOptions options;  // modules have other numbers of targets: their mean is not the sum's
+  model_->forward_backward(documents.packed, options);
+  const auto packed = gradients();
+  model_->params().zero_gradients();
+  for (const Batch& batch : documents.alone) {
+    options.weight = double(targets(batch)) / double(targets(documents.packed));
+    model_->forward_backward(batch, options);
+  }
+  const auto alone = gradients();
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < packed.size(); ++i) {
+    error += double(packed[i] - alone[i]) * (packed[i] - alone[i]);
+    norm += double(alone[i]) * alone[i];
+  }
+  EXPECT_GT(norm, 0);
+  EXPECT_LT(std::sqrt(error / norm), 1e-5);
+}
+
 TEST_P(Kinds, families_agree) {
   const auto tokens = some_ids(2 * 20, 7);
   std::vector<float> scalar;
