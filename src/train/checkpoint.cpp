@@ -61,7 +61,7 @@ void for_each_number(State& state, Fn fn) {
 
 // What must be the same for a row to be what it was.
 OrderedJson data_json(Trainer& trainer) {
-  return {{"tokens", trainer.data().tokens()}, {"rows", trainer.data().rows_per_epoch()}};
+  return {{"tokens", trainer.data().tokens()}};
 }
 
 OrderedJson state_json(Trainer& trainer) {

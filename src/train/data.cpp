@@ -4,83 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
-
-#include "core/parallel.h"
-#include "core/rng.h"
 
 namespace hadal {
 namespace {
 
-// Streams of random numbers; parameters use those from 0 on.
-constexpr uint64_t kEpochStream = uint64_t{1} << 40;  // + 2 * epoch; one more for the rows
+// Streams of random numbers; parameters use those from 0 on. Each has room for two an epoch.
+constexpr uint64_t kEpochStream = uint64_t{1} << 40;  // documents, rows
 constexpr uint64_t kSplitStream = uint64_t{1} << 41;
+constexpr uint64_t kFimStream = uint64_t{1} << 42;  // which documents, where they are cut
 
-std::vector<int64_t> shuffled(int64_t n, Rng rng) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = n - 1; i > 0; --i) {
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(rng.below(i + 1))]);
-  }
-  return order;
+uint64_t stream_of(uint64_t first, int64_t epoch) {
+  return first + 2 * static_cast<uint64_t>(epoch);
 }
-
-// Encodes in rounds, so that memory holds the text of one round only.
-class Collector {
- public:
-  explicit Collector(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
-    const std::optional<int32_t> eos = tokenizer.eos_id();
-    HADAL_CHECK(eos.has_value(), kUsage,
-                "the tokenizer names no eos_token, which must end each document of training text");
-    eos_ = *eos;
-    const auto prefix = tokenizer.prefix_ids();
-    prefix_.assign(prefix.begin(), prefix.end());
-    for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-      const bool text = tokenizer.has_token(id) && !tokenizer.is_special(id);
-      result_.bytes_of_id.push_back(text ? static_cast<int32_t>(tokenizer.token_bytes(id).size())
-                                         : 0);
-    }
-  }
-
-  void add(std::string_view document) {
-    waiting_.emplace_back(document);
-    bytes_ += static_cast<int64_t>(document.size());
-    if (bytes_ >= kRoundBytes) encode();
-  }
-
-  TokenDocuments finish() {
-    encode();
-    return std::move(result_);
-  }
-
- private:
-  static constexpr int64_t kRoundBytes = int64_t{8} << 20;
-
-  void encode() {
-    std::vector<std::vector<int32_t>> encoded(waiting_.size());
-    parallel_tasks(static_cast<int64_t>(waiting_.size()), [&](int64_t i) {
-      const auto at = static_cast<size_t>(i);
-      encoded[at] = tokenizer_.encode(waiting_[at], {.special = false});
-    });
-    for (const std::vector<int32_t>& ids : encoded) {
-      std::vector<int32_t>& all = result_.ids;
-      all.insert(all.end(), prefix_.begin(), prefix_.end());
-      all.insert(all.end(), ids.begin(), ids.end());
-      all.push_back(eos_);
-      result_.ends.push_back(static_cast<int64_t>(all.size()));
-    }
-    waiting_.clear();
-    bytes_ = 0;
-  }
-
-  const Tokenizer& tokenizer_;
-  int32_t eos_ = 0;
-  std::vector<int32_t> prefix_;
-  std::vector<std::string> waiting_;
-  int64_t bytes_ = 0;
-  TokenDocuments result_;
-};
 
 }  // namespace
 
@@ -114,156 +50,243 @@ std::vector<fs::path> expand_paths(std::span<const std::string> patterns) {
   return paths;
 }
 
-TokenDocuments tokenize_documents(const Tokenizer& tokenizer,
-                                  std::span<const std::string> documents) {
-  Collector collector(tokenizer);
-  for (const std::string& document : documents) collector.add(document);
-  return collector.finish();
+TokenStore::TokenStore(TokenDocuments documents)
+    : documents_(std::make_shared<const TokenDocuments>(std::move(documents))),
+      ids_(documents_->ids),
+      tokens_(static_cast<int64_t>(ids_.size())) {
 }
 
-TokenDocuments tokenize_files(const Tokenizer& tokenizer, std::span<const fs::path> files) {
-  Collector collector(tokenizer);
-  for (const fs::path& file : files) {
-    read_documents(file, [&](std::string_view document) { collector.add(document); });
+TokenStore::TokenStore(std::shared_ptr<const MappedFile> file, std::span<const int32_t> ids,
+                       TokenDocuments documents)
+    : documents_(std::make_shared<const TokenDocuments>(std::move(documents))),
+      file_(std::move(file)),
+      ids_(ids),
+      tokens_(static_cast<int64_t>(ids_.size())) {
+}
+
+int64_t TokenStore::count() const {
+  return static_cast<int64_t>(chosen_ ? chosen_->size() : documents_->ends.size());
+}
+
+std::span<const int32_t> TokenStore::document(int64_t i) const {
+  const auto d = static_cast<size_t>(chosen_ ? (*chosen_)[static_cast<size_t>(i)] : i);
+  const std::vector<int64_t>& ends = documents_->ends;
+  const auto begin = static_cast<size_t>(d == 0 ? 0 : ends[d - 1]);
+  return ids_.subspan(begin, static_cast<size_t>(ends[d]) - begin);
+}
+
+int64_t TokenStore::bytes_of(int32_t id) const {
+  const std::vector<int32_t>& bytes = documents_->bytes_of_id;
+  const auto at = static_cast<size_t>(id);
+  return bytes.empty() ? 1 : at < bytes.size() ? bytes[at] : 0;
+}
+
+TokenStore TokenStore::subset(std::vector<int64_t> documents) const {
+  TokenStore part = *this;
+  part.tokens_ = 0;
+  for (int64_t& d : documents) {
+    part.tokens_ += static_cast<int64_t>(document(d).size());
+    if (chosen_) d = (*chosen_)[static_cast<size_t>(d)];
   }
-  return collector.finish();
+  part.chosen_ = std::make_shared<const std::vector<int64_t>>(std::move(documents));
+  return part;
 }
 
-TokenDocuments split_documents(TokenDocuments& documents, double share, uint64_t seed) {
-  const int64_t count = documents.count();
-  HADAL_CHECK(count >= 2, kUsage, "cannot hold out a share of ", count, " document(s)");
+void TokenStore::check_intact() const {
+  if (file_) file_->check_intact();
+}
+
+DocumentSplit split_documents(int64_t count, double share, uint64_t seed) {
+  HADAL_CHECK(count >= 2, kConfig, "cannot hold out a share of ", count, " document(s)");
   const auto wanted = int64_t{std::llround(share * static_cast<double>(count))};
-  const auto order = shuffled(count, Rng(seed, kSplitStream));
-  std::vector<bool> held(static_cast<size_t>(count));
-  for (int64_t i = 0; i < std::clamp<int64_t>(wanted, 1, count - 1); ++i) {
-    held[static_cast<size_t>(order[static_cast<size_t>(i)])] = true;
+  const int64_t held_out = std::clamp<int64_t>(wanted, 1, count - 1);
+  const Permutation order(count, seed, kSplitStream);
+  DocumentSplit split;
+  for (int64_t d = 0; d < count; ++d) {
+    (order(d) < held_out ? split.held_out : split.kept).push_back(d);
   }
-  TokenDocuments kept, out;
-  kept.bytes_of_id = out.bytes_of_id = documents.bytes_of_id;
-  int64_t begin = 0;
-  for (size_t i = 0; i < held.size(); ++i) {
-    const int64_t end = documents.ends[i];
-    (held[i] ? out : kept)
-        .add(std::span(documents.ids)
-                 .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-    begin = end;
-  }
-  documents = std::move(kept);
-  return out;
+  return split;
 }
 
-TokenSource::TokenSource(TokenDocuments documents, const TokenSourceOptions& options)
-    : documents_(std::move(documents)), options_(options) {
-  HADAL_CHECK(options.sequence_length >= 1 && options.mtp_depth >= 0, kUsage, "rows of ",
-              options.sequence_length, " tokens with ", options.mtp_depth, " MTP modules");
-  HADAL_CHECK(tokens() >= 2, kUsage, "the data has ", tokens(),
+TokenSource::TokenSource(TokenStore documents, TokenSourceOptions options)
+    : documents_(std::move(documents)), options_(std::move(options)) {
+  HADAL_CHECK(options_.sequence_length >= 1 && options_.mtp_depth >= 0, kUsage, "rows of ",
+              options_.sequence_length, " tokens with ", options_.mtp_depth, " MTP modules");
+  rearranged_count_ =
+      int64_t{std::llround(options_.fim.rate * static_cast<double>(documents_.count()))};
+  tokens_ = documents_.tokens() + kFimTokens * rearranged_count_;
+  HADAL_CHECK(tokens_ >= 2, kUsage, "the data has ", tokens_,
               " tokens, expected at least 2: one to read and one to predict");
+  // The last token of all is only a target.
+  rows_ = (tokens_ - 1 + options_.sequence_length - 1) / options_.sequence_length;
   use_epoch(0);
+}
+
+bool TokenSource::rearranged(int64_t document) const {
+  return rearranged_count_ > 0 && fim_order_(document) < rearranged_count_;
+}
+
+FimPieces TokenSource::pieces_of(int64_t document) const {
+  const std::span<const int32_t> ids = documents_.document(document);
+  if (!rearranged(document)) return {ids};
+  return fim_pieces(ids, options_.fim, options_.seed, stream_of(kFimStream, documents_epoch_) + 1,
+                    document);
 }
 
 void TokenSource::order_documents(int64_t epoch) {
   const int64_t count = documents_.count();
-  if (options_.shuffle) {
-    order_ = shuffled(count, Rng(options_.seed, kEpochStream + 2 * static_cast<uint64_t>(epoch)));
-  } else {
-    order_.resize(static_cast<size_t>(count));
-    std::iota(order_.begin(), order_.end(), int64_t{0});
-  }
-  starts_.clear();
+  documents_epoch_ = epoch;
+  fim_order_ = Permutation(count, options_.seed, stream_of(kFimStream, epoch));
+  order_ = options_.shuffle ? Permutation(count, options_.seed, stream_of(kEpochStream, epoch))
+                            : Permutation(count);
+  starts_.resize(static_cast<size_t>(count));
   int64_t at = 0;
-  for (const int64_t document : order_) {
-    starts_.push_back(at);
-    const auto d = static_cast<size_t>(document);
-    at += documents_.ends[d] - (d == 0 ? 0 : documents_.ends[d - 1]);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t d = order_(i);
+    starts_[static_cast<size_t>(i)] = at;
+    at += static_cast<int64_t>(documents_.document(d).size()) + (rearranged(d) ? kFimTokens : 0);
   }
 }
 
 void TokenSource::place_rows() {
   row_starts_.clear();
-  // The last token of all is only a target.
-  for (int64_t at = 0; at < tokens() - 1;) {
+  for (int64_t at = 0; at < tokens_ - 1;) {
     row_starts_.push_back(at);
     const int64_t end = at + options_.sequence_length;
-    if (options_.whole_documents) {
-      const int64_t cut = *(std::upper_bound(starts_.begin(), starts_.end(), end) - 1);
-      at = cut > at && end < tokens() ? cut : end;
-    } else {
-      at = end;
-    }
+    const int64_t cut = *(std::upper_bound(starts_.begin(), starts_.end(), end) - 1);
+    at = cut > at && end < tokens_ ? cut : end;
   }
+  rows_ = static_cast<int64_t>(row_starts_.size());
 }
 
 void TokenSource::use_epoch(int64_t epoch) {
   if (epoch == epoch_) return;
-  if (epoch_ < 0 || !options_.whole_documents) {
-    order_documents(options_.whole_documents ? 0 : epoch);
+  if (!options_.whole_documents) {
+    order_documents(epoch);
+  } else if (documents_epoch_ < 0) {
+    order_documents(0);
     place_rows();
   }
-  const int64_t rows = rows_per_epoch();
-  if (options_.shuffle) {
-    const uint64_t stream = kEpochStream + 2 * static_cast<uint64_t>(epoch) + 1;
-    row_order_ = shuffled(rows, Rng(options_.seed, stream));
-  } else {
-    row_order_.resize(static_cast<size_t>(rows));
-    std::iota(row_order_.begin(), row_order_.end(), int64_t{0});
-  }
+  row_order_ = options_.shuffle
+                   ? Permutation(rows_, options_.seed, stream_of(kEpochStream, epoch) + 1)
+                   : Permutation(rows_);
   epoch_ = epoch;
 }
 
-void TokenSource::read_row(int64_t position, std::span<int32_t> out) const {
+// Tokens from `position` of the epoch's stream on; `begins` are the places of `out` at which
+// documents begin.
+void TokenSource::read_row(int64_t position, std::span<int32_t> out,
+                           std::vector<int64_t>& begins) const {
+  begins.clear();
   // The last document that starts at or before it (documents without tokens share their start).
   auto place = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), position) -
                                    starts_.begin() - 1);
+  auto skip = static_cast<size_t>(position - starts_[place]);
   size_t done = 0;
-  while (done < out.size() && place < starts_.size()) {
-    const auto d = static_cast<size_t>(order_[place]);
-    const int64_t begin = d == 0 ? 0 : documents_.ends[d - 1];
-    const int64_t offset = position - starts_[place];
-    const int64_t left = documents_.ends[d] - begin - offset;
-    const auto take = std::min(static_cast<size_t>(left), out.size() - done);
-    std::copy_n(documents_.ids.begin() + begin + offset, take, out.begin() + int64_t(done));
-    done += take;
-    position += static_cast<int64_t>(take);
-    ++place;
+  for (; done < out.size() && place < starts_.size(); ++place) {
+    begins.push_back(static_cast<int64_t>(done));
+    for (const std::span<const int32_t> piece : pieces_of(order_(static_cast<int64_t>(place)))) {
+      const size_t passed = std::min(skip, piece.size());
+      const size_t take = std::min(piece.size() - passed, out.size() - done);
+      std::copy_n(piece.begin() + static_cast<int64_t>(passed), take,
+                  out.begin() + static_cast<int64_t>(done));
+      skip -= passed;
+      done += take;
+    }
   }
-  std::fill(out.begin() + int64_t(done), out.end(), kIgnored);
+  std::fill(out.begin() + static_cast<int64_t>(done), out.end(), kIgnored);
 }
+
+namespace {
+
+// Where a row ends early there is nothing to predict, but every place must hold some token.
+void fill_ids(Batch& batch) {
+  const auto fill = [](std::vector<int32_t>& ids) {
+    std::replace(ids.begin(), ids.end(), kIgnored, 0);
+  };
+  fill(batch.ids);
+  for (std::vector<int32_t>& ids : batch.mtp_ids) fill(ids);
+}
+
+// Keeps sequence b to its documents, which begin at `begins` of the T + 1 + D tokens it was made
+// of: what lies beyond the end of a token's own is neither read by an MTP module nor predicted.
+void mask_documents(Batch& batch, int64_t b, std::span<const int64_t> begins) {
+  const int64_t length = batch.sequence_length, first = b * length;
+  auto next = begins.begin();
+  for (int64_t t = 0; t < length; ++t) {
+    if (t == 0 || (next != begins.end() && *next == t)) batch.documents.push_back(first + t);
+    while (next != begins.end() && *next <= t) ++next;
+    if (next == begins.end()) continue;
+    const auto at = static_cast<size_t>(first + t);
+    if (t + 1 >= *next) batch.targets[at] = kIgnored;
+    for (size_t d = 0; d < batch.mtp_ids.size(); ++d) {
+      const int64_t read = t + 1 + static_cast<int64_t>(d);
+      if (read >= *next) batch.mtp_ids[d][at] = kIgnored;
+      if (read + 1 >= *next) batch.mtp_targets[d][at] = kIgnored;
+    }
+  }
+}
+
+}  // namespace
 
 TextBatch TokenSource::batch(int64_t row, int64_t sequences) {
   const int64_t width = options_.sequence_length + 1 + options_.mtp_depth;
   Tensor<int32_t, 2> rows({sequences, width});
+  std::vector<std::vector<int64_t>> begins(static_cast<size_t>(sequences));
   for (int64_t i = 0; i < sequences; ++i) {
-    use_epoch((row + i) / rows_per_epoch());
-    const int64_t index = row_order_[static_cast<size_t>((row + i) % rows_per_epoch())];
-    read_row(row_starts_[static_cast<size_t>(index)], {rows.row(i), static_cast<size_t>(width)});
+    use_epoch((row + i) / rows_);
+    const int64_t index = row_order_((row + i) % rows_);
+    read_row(options_.whole_documents ? row_starts_[static_cast<size_t>(index)]
+                                      : index * options_.sequence_length,
+             {rows.row(i), static_cast<size_t>(width)}, begins[static_cast<size_t>(i)]);
   }
+  documents_.check_intact();
   TextBatch text;
   text.batch = make_batch(rows, options_.sequence_length, options_.mtp_depth);
-  // Where a row ends early there is nothing to predict, but every place must hold some token.
-  const auto fill = [](std::vector<int32_t>& ids) {
-    std::replace(ids.begin(), ids.end(), kIgnored, 0);
-  };
-  fill(text.batch.ids);
-  for (std::vector<int32_t>& ids : text.batch.mtp_ids) fill(ids);
+  if (options_.document_mask) {
+    for (int64_t i = 0; i < sequences; ++i) {
+      mask_documents(text.batch, i, begins[static_cast<size_t>(i)]);
+    }
+  }
+  fill_ids(text.batch);
   for (const int32_t target : text.batch.targets) {
-    if (target == kIgnored) continue;
-    const auto id = static_cast<size_t>(target);
-    text.bytes += documents_.bytes_of_id.empty()       ? 1
-                  : id < documents_.bytes_of_id.size() ? documents_.bytes_of_id[id]
-                                                       : 0;
+    if (target != kIgnored) text.bytes += documents_.bytes_of(target);
   }
   return text;
 }
 
 Batch slice(const Batch& batch, int64_t begin, int64_t end) {
+  const int64_t first = begin * batch.sequence_length, last = end * batch.sequence_length;
   const auto part = [&](const std::vector<int32_t>& v) {
-    return std::vector<int32_t>(v.begin() + begin * batch.sequence_length,
-                                v.begin() + end * batch.sequence_length);
+    return std::vector<int32_t>(v.begin() + first, v.begin() + last);
   };
   Batch out{end - begin, batch.sequence_length, part(batch.ids), part(batch.targets), {}, {}};
   for (const auto& v : batch.mtp_ids) out.mtp_ids.push_back(part(v));
   for (const auto& v : batch.mtp_targets) out.mtp_targets.push_back(part(v));
+  for (const int64_t row : batch.documents) {
+    if (row >= first && row < last) out.documents.push_back(row - first);
+  }
   return out;
+}
+
+void append(Batch& batch, const Batch& part) {
+  if (batch.sequences == 0) {
+    batch = part;
+    return;
+  }
+  const auto join = [](std::vector<int32_t>& to, const std::vector<int32_t>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  for (const int64_t row : part.documents) {
+    batch.documents.push_back(batch.sequences * batch.sequence_length + row);
+  }
+  join(batch.ids, part.ids);
+  join(batch.targets, part.targets);
+  for (size_t d = 0; d < part.mtp_ids.size(); ++d) {
+    join(batch.mtp_ids[d], part.mtp_ids[d]);
+    join(batch.mtp_targets[d], part.mtp_targets[d]);
+  }
+  batch.sequences += part.sequences;
 }
 
 }  // namespace hadal

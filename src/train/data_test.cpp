@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
+#include <set>
 
 #include "core/rng.h"
 #include "tests/support/testing.h"
@@ -123,6 +125,54 @@ TEST(TokenSource, IsAPureFunctionOfSeedAndRow) {
   EXPECT_NE(source.batch(0, rows).batch.ids, source.batch(rows, rows).batch.ids);
 }
 
+// With the mask each document of a row has the batch it would have alone.
+TEST(TokenSource, MaskedDocumentsStayApart) {
+  TokenDocuments documents;
+  std::map<int32_t, std::pair<int32_t, int32_t>> document_of;  // by id: first id, end
+  int32_t next = 1;                                            // 0 is what rows are filled up with
+  for (int64_t d = 0; d < 40; ++d) {
+    std::vector<int32_t> ids(static_cast<size_t>((d * 5) % 11));
+    std::iota(ids.begin(), ids.end(), next);
+    for (const int32_t id : ids) document_of[id] = {next, next + static_cast<int32_t>(ids.size())};
+    next += static_cast<int32_t>(ids.size());
+    documents.add(ids);
+  }
+  for (const bool whole : {false, true}) {
+    TokenSourceOptions options{8, 2, 5, true, whole};
+    options.document_mask = true;
+    TokenSource source(documents, options);
+    const Batch batch = source.batch(0, source.rows_per_epoch()).batch;
+    EXPECT_TRUE(std::is_sorted(batch.documents.begin(), batch.documents.end()));
+    const std::set<int64_t> begins(batch.documents.begin(), batch.documents.end());
+    int64_t predicted = 0;
+    for (size_t i = 0; i < batch.ids.size(); ++i) {
+      const int32_t id = batch.ids[i];
+      if (id == 0) continue;
+      const auto [first, end] = document_of.at(id);
+      EXPECT_EQ(begins.contains(int64_t(i)), i % 8 == 0 || id == first) << i;
+      const auto ahead = [&, end = end](int32_t n, int32_t missing) {
+        return id + n < end ? id + n : missing;
+      };
+      EXPECT_EQ(batch.targets[i], ahead(1, kIgnored)) << i;
+      for (int32_t d = 0; d < 2; ++d) {
+        EXPECT_EQ(batch.mtp_ids[size_t(d)][i], ahead(d + 1, 0)) << i;
+        EXPECT_EQ(batch.mtp_targets[size_t(d)][i], ahead(d + 2, kIgnored)) << i;
+      }
+      predicted += batch.targets[i] != kIgnored ? 1 : 0;
+    }
+    EXPECT_GT(predicted, 100);
+    const Batch part = slice(batch, 1, 3);
+    ASSERT_FALSE(part.documents.empty());
+    EXPECT_EQ(part.documents.front(), 0);
+    EXPECT_LT(part.documents.back(), 16);
+    for (const int64_t at : part.documents) EXPECT_TRUE(begins.contains(at + 8));
+    Batch joined = slice(batch, 0, 1);
+    append(joined, part);
+    EXPECT_EQ(joined.documents, slice(batch, 0, 3).documents);
+    EXPECT_EQ(joined.mtp_targets, slice(batch, 0, 3).mtp_targets);
+  }
+}
+
 TEST(TokenSource, CountsTheBytesOfTargets) {
   TokenDocuments documents;
   documents.add(std::vector<int32_t>{0, 1, 2, 1});
@@ -132,15 +182,26 @@ TEST(TokenSource, CountsTheBytesOfTargets) {
 }
 
 TEST(SplitDocuments, KeepsEveryDocumentOnce) {
-  TokenDocuments all = distinct_documents(50);
-  const std::vector<int32_t> before = all.ids;
-  const TokenDocuments held = split_documents(all, 0.2, 4);
-  EXPECT_EQ(held.count(), 10);
-  EXPECT_EQ(all.count(), 40);
-  std::vector<int32_t> together = all.ids;
-  together.insert(together.end(), held.ids.begin(), held.ids.end());
+  const DocumentSplit split = split_documents(50, 0.2, 4);
+  EXPECT_EQ(split.held_out.size(), 10u);
+  std::vector<int64_t> together = split.kept;
+  together.insert(together.end(), split.held_out.begin(), split.held_out.end());
   std::sort(together.begin(), together.end());
-  EXPECT_EQ(together, before);
+  std::vector<int64_t> all(50);
+  std::iota(all.begin(), all.end(), int64_t{0});
+  EXPECT_EQ(together, all);
+  EXPECT_NE(split.held_out, split_documents(50, 0.2, 5).held_out);
+  EXPECT_EQ(split_documents(50, 0, 4).held_out.size(), 1u);
+  EXPECT_ERROR(split_documents(1, 0.5, 4), kConfig, "cannot hold out a share of 1");
+}
+
+TEST(TokenStore, ASubsetHasOnlyItsDocuments) {
+  const TokenStore all = distinct_documents(20);
+  const TokenStore some = all.subset({3, 4, 11}), fewer = some.subset({2, 0});
+  EXPECT_EQ(some.count(), 3);
+  EXPECT_EQ(some.tokens(), 4 + 9 + 0);
+  EXPECT_EQ(fewer.tokens(), 4);
+  EXPECT_EQ(fewer.document(1)[0], all.document(3)[0]);
 }
 
 std::vector<std::string> documents_of(const fs::path& path) {
@@ -192,6 +253,33 @@ TEST(ReadDocuments, ErrorsNameFileAndLine) {
   write_file_atomically(folder / "d.txt.zst", "plain text");
   EXPECT_ERROR(documents_of(folder / "d.txt.zst"), kFormat, "not zstd");
   EXPECT_ERROR(documents_of(folder / "e.csv"), kUsage, "ends in .txt, .jsonl");
+}
+
+TEST(ReadDocuments, RefusesWhatHoldsNoText) {
+  const fs::path folder = scratch_dir();
+  const auto with = [&](const char* name, const std::string& bytes) {
+    write_file_atomically(folder / name, bytes);
+    return documents_of(folder / name);
+  };
+  EXPECT_ERROR(with("a.txt", ""), kFormat, "a.txt is empty");
+  EXPECT_ERROR(with("a.jsonl", ""), kFormat, "a.jsonl is empty");
+  EXPECT_ERROR(with("a.jsonl", "\n \n"), kFormat, "a.jsonl holds no text");
+  EXPECT_ERROR(with("a.txt.zst", packed("")), kFormat, "a.txt.zst holds no text");
+  EXPECT_ERROR(with("b.txt", std::string("ELF\0\1", 5)), kFormat, "b.txt: byte 3 is 0: a binary");
+  EXPECT_ERROR(with("b.txt", "caf\xe9 au lait"), kFormat, "b.txt: byte 3 is not UTF-8");
+  EXPECT_ERROR(with("b.txt.zst", packed(std::string(9, '\0'))), kFormat, "byte 0 is 0");
+  EXPECT_ERROR(with("b.jsonl", "\x93NUMPY"), kFormat, "b.jsonl:1");
+  EXPECT_ERROR(with("b.jsonl", "{\"text\": \"caf\xe9\"}\n"), kFormat, "b.jsonl:1");
+}
+
+TEST(ReadDocuments, TellsHowManyBytesWereRead) {
+  const fs::path folder = scratch_dir();
+  const std::string file = packed(std::string(3000000, 'q'));
+  write_file_atomically(folder / "a.txt.zst", file);
+  int64_t bytes = 0;
+  read_documents(
+      folder / "a.txt.zst", [](std::string_view) {}, [&](int64_t n) { bytes += n; });
+  EXPECT_EQ(bytes, static_cast<int64_t>(file.size()));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/json.h"
+#include "text/utf8.h"
 #include "train/data.h"
 
 namespace hadal {
@@ -14,20 +15,22 @@ constexpr size_t kPiece = size_t{1} << 20;
 constexpr size_t kMaxDocument = size_t{1} << 30;  // bytes
 
 using Sink = std::function<void(std::string_view)>;
+using Count = std::function<void(int64_t)>;
 
 // The file's bytes in pieces.
-void read_pieces(const InputFile& file, const Sink& sink) {
+void read_pieces(const InputFile& file, const Count& on_bytes, const Sink& sink) {
   std::string piece;
   for (int64_t at = 0; at < file.size();) {
     piece.resize(std::min(kPiece, static_cast<size_t>(file.size() - at)));
     file.read_at(at, std::as_writable_bytes(std::span(piece.data(), piece.size())));
     at += static_cast<int64_t>(piece.size());
+    if (on_bytes) on_bytes(static_cast<int64_t>(piece.size()));
     sink(piece);
   }
 }
 
 // The same, decompressed: any number of frames.
-void read_zstd(const InputFile& file, const Sink& sink) {
+void read_zstd(const InputFile& file, const Count& on_bytes, const Sink& sink) {
   struct Free {
     void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
   };
@@ -35,7 +38,7 @@ void read_zstd(const InputFile& file, const Sink& sink) {
   HADAL_CHECK(context != nullptr, kResource, "no memory to decompress ", file.path().string());
   std::string out(ZSTD_DStreamOutSize(), '\0');
   size_t state = 0;  // 0: at the end of a frame
-  read_pieces(file, [&](std::string_view piece) {
+  read_pieces(file, on_bytes, [&](std::string_view piece) {
     ZSTD_inBuffer in{piece.data(), piece.size(), 0};
     bool full = true;  // the last call filled `out`: more may be waiting inside
     while (in.pos < in.size || full) {
@@ -89,30 +92,52 @@ class Lines {
   int64_t number_ = 0;
 };
 
+// Where text stops being text: at a zero byte, or at one that is not UTF-8.
+void check_text(std::string_view text, const std::string& name) {
+  const size_t zero = text.find('\0');
+  HADAL_CHECK(zero == std::string_view::npos, kFormat, name, ": byte ", zero,
+              " is 0: a binary file, not text");
+  if (is_utf8(text)) return;
+  size_t at = 0;
+  for (Utf8Unit unit; at < text.size(); at += unit.length) {
+    unit = decode_utf8(text.substr(at));
+    HADAL_CHECK(unit.valid, kFormat, name, ": byte ", at, " is not UTF-8: not a text file");
+  }
+}
+
 }  // namespace
 
-void read_documents(const fs::path& path, const Sink& fn) {
+void read_documents(const fs::path& path, const Sink& fn, const Count& on_bytes) {
   const bool packed = path.extension() == ".zst";
   const std::string kind = (packed ? path.stem() : path).extension().string();
   HADAL_CHECK(kind == ".txt" || kind == ".jsonl", kUsage, path.string(),
               ": the name of a text file ends in .txt, .jsonl, .txt.zst or .jsonl.zst");
   const InputFile file(path);
+  HADAL_CHECK(file.size() > 0, kFormat, path.string(), " is empty");
   const auto read = [&](const Sink& sink) {
-    return packed ? read_zstd(file, sink) : read_pieces(file, sink);
+    return packed ? read_zstd(file, on_bytes, sink) : read_pieces(file, on_bytes, sink);
   };
+  bool any = false;
   if (kind == ".jsonl") {
-    Lines lines(path.string(), fn);
+    const Sink noted = [&](std::string_view document) {
+      any = true;
+      fn(document);
+    };
+    Lines lines(path.string(), noted);
     read([&](std::string_view piece) { lines.push(piece); });
     lines.finish();
-    return;
+  } else {
+    std::string whole;
+    read([&](std::string_view piece) {
+      whole += piece;
+      HADAL_CHECK(whole.size() <= kMaxDocument, kFormat, path.string(), ": longer than ",
+                  kMaxDocument, " bytes, expected .jsonl for so much text");
+    });
+    check_text(whole, path.string());
+    any = !whole.empty();
+    if (any) fn(whole);
   }
-  std::string whole;
-  read([&](std::string_view piece) {
-    whole += piece;
-    HADAL_CHECK(whole.size() <= kMaxDocument, kFormat, path.string(), ": longer than ",
-                kMaxDocument, " bytes, expected .jsonl for so much text");
-  });
-  fn(whole);
+  HADAL_CHECK(any, kFormat, path.string(), " holds no text");
 }
 
 }  // namespace hadal

@@ -45,8 +45,9 @@ std::string nearest_key(std::string_view path) {
 }
 
 std::string_view type_of(const RecipeKey& key) {
-  static constexpr std::string_view kNames[] = {"integer", "number", "string", "list of strings",
-                                                "list of phases"};
+  static constexpr std::string_view kNames[] = {"integer",         "number",         "string",
+                                                "list of strings", "list of phases", "boolean",
+                                                "list of tables"};
   return kNames[key.member.index()];
 }
 
@@ -160,6 +161,15 @@ class Reader {
                           [&](Phases& (*get)(TrainRecipe&)) {
                             const std::string at = where(node, std::string(key.path));
                             get(recipe_) = parse_phases(to_json(node, at), at, key.min, key.max);
+                          },
+                          [&](bool& (*get)(TrainRecipe&)) {
+                            const auto value = node.value_exact<bool>();
+                            if (!value) fail();
+                            get(recipe_) = *value;
+                          },
+                          [&](DataSources& (*get)(TrainRecipe&)) {
+                            const std::string at = where(node, std::string(key.path));
+                            get(recipe_) = parse_sources(to_json(node, at), at);
                           }},
                key.member);
   }
@@ -212,6 +222,7 @@ void apply_set(const std::string& set, TrainRecipe& recipe, std::set<std::string
 OrderedJson value_json(const RecipeKey& key, TrainRecipe& recipe) {
   return std::visit(
       Overloaded{[&](Phases& (*get)(TrainRecipe&)) { return phases_json(get(recipe)); },
+                 [&](DataSources& (*get)(TrainRecipe&)) { return sources_json(get(recipe)); },
                  [&](auto get) { return OrderedJson(get(recipe)); }},
       key.member);
 }
@@ -267,6 +278,12 @@ void check_recipe(const TrainRecipe& r) {
               r.batch.sequences);
   HADAL_CHECK(r.data.valid.empty() || r.data.valid_share == 0, kUsage,
               "data.valid and data.valid_share are both set, expected one of them");
+  HADAL_CHECK(r.data.source.empty() || (r.data.train.empty() && r.data.valid.empty()), kUsage,
+              "[[data.source]] and data.train or data.valid are both given, expected one way");
+  for (const DataSource& source : r.data.source) {
+    HADAL_CHECK(source.valid.empty() || r.data.valid_share == 0, kUsage, "source \"", source.name,
+                "\" has valid and data.valid_share is set, expected one of them");
+  }
   HADAL_CHECK(in_list("constant, cosine, wsd", r.optim.schedule), kUsage, "optim.schedule is \"",
               r.optim.schedule, "\", expected constant, cosine or wsd");
   const Precision precision = find_precision(r.run.precision);

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "model/config.h"
+#include "train/data_sources.h"
 #include "train/schedule.h"
 
 namespace hadal {
@@ -44,7 +45,16 @@ struct TrainRecipe {
     std::string tokenizer;
     int64_t sequence_length = 512;
     std::string rows = "stream";
-    int64_t eval_sequences = 32;  // rows of held-out text an evaluation reads; 0: all
+    int64_t eval_sequences = 32;  // rows of each held-out text an evaluation reads; 0: all
+    DataSources source;           // if not empty, instead of train and valid
+    std::string cache;            // folder of tokenised text; empty: default_token_cache()
+    double fim_rate = 0;
+    bool document_mask = false;
+
+    // train and valid are the one source there is when no other is named.
+    DataSources all_sources() const {
+      return !source.empty() || train.empty() ? source : DataSources{{"", train, valid, 1}};
+    }
   } data;
   struct {
     int64_t sequences = 8;
@@ -81,7 +91,8 @@ struct TrainRecipe {
 using RecipeMember =
     std::variant<int64_t& (*)(TrainRecipe&), double& (*)(TrainRecipe&),
                  std::string& (*)(TrainRecipe&), std::vector<std::string>& (*)(TrainRecipe&),
-                 Phases& (*)(TrainRecipe&)>;
+                 Phases& (*)(TrainRecipe&), bool& (*)(TrainRecipe&),
+                 DataSources& (*)(TrainRecipe&)>;
 struct RecipeKey {
   std::string_view path;  // "run.steps"
   RecipeMember member;

@@ -12,6 +12,7 @@ using Real = double&;
 using Text = std::string&;
 using Texts = std::vector<std::string>&;
 using Ramp = Phases&;
+using Flag = bool&;
 
 constexpr double kMany = 1e12;
 
@@ -60,14 +61,22 @@ std::span<const RecipeKey> recipe_keys() {
        "the same, held out: never trained on"},
       {"data.valid_share", [](R& r) -> Real { return r.data.valid_share; }, 0, 0.5, "",
        "without data.valid: this share of the training documents is held out"},
+      {"data.source", [](R& r) -> DataSources& { return r.data.source; }, 0, 0, "",
+       "instead of train and valid, several: name, train, valid, and weight = share of the rows"},
+      {"data.cache", [](R& r) -> Text { return r.data.cache; }, 0, 0, "",
+       "folder where tokenised text is kept for all runs; default: ~/.cache/hadal", true},
       {"data.tokenizer", [](R& r) -> Text { return r.data.tokenizer; }, 0, 0, "",
        "a tokenizer.json, or the folder of one"},
       {"data.sequence_length", [](R& r) -> Int { return r.data.sequence_length; }, 1, 1 << 20, "",
        "tokens of a row"},
       {"data.rows", [](R& r) -> Text { return r.data.rows; }, 0, 0, "stream, documents",
        "stream: cut wherever a row is full; documents: what was cut begins the next row anew"},
+      {"data.fim_rate", [](R& r) -> Real { return r.data.fim_rate; }, 0, 1, "",
+       "share of the training documents that are made fill-in-the-middle (V3 report, 4.2)"},
+      {"data.document_mask", [](R& r) -> Flag { return r.data.document_mask; }, 0, 0, "",
+       "true: documents packed into one row neither see nor predict each other"},
       {"data.eval_sequences", [](R& r) -> Int { return r.data.eval_sequences; }, 0, kMany, "",
-       "rows an evaluation reads; 0: all there are", true},
+       "rows of each held-out text an evaluation reads; 0: all there are", true},
       {"batch.sequences", [](R& r) -> Int { return r.batch.sequences; }, 1, 1 << 20, "",
        "rows of a step"},
       {"batch.micro", [](R& r) -> Int { return r.batch.micro; }, 0, 1 << 20, "",

@@ -120,7 +120,7 @@ ModelConfig recipe_model(const TrainRecipe& recipe, const TokenizerFacts& tokeni
     result.num_nextn_predict_layers =
         stored_modules(result, Checkpoint::open(fs::path(recipe.run.init_from)));
   }
-  HADAL_CHECK(result.vocab_size >= tokenizer.vocab_size, kUsage, "model.vocab_size is ",
+  HADAL_CHECK(result.vocab_size >= tokenizer.vocab_size, kConfig, "model.vocab_size is ",
               result.vocab_size, ", the tokenizer has ", tokenizer.vocab_size, " ids");
   HADAL_CHECK(result.max_position_embeddings >= recipe.data.sequence_length, kUsage,
               "model.max_position_embeddings is ", result.max_position_embeddings,

@@ -14,45 +14,26 @@ TokenizerFacts facts_of(const Tokenizer& tokenizer) {
   return {tokenizer.vocab_size(), tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()};
 }
 
-TokenSourceOptions source_options(const TrainRecipe& recipe, int64_t mtp_depth, bool shuffle) {
-  return {recipe.data.sequence_length, mtp_depth, static_cast<uint64_t>(recipe.run.seed), shuffle,
-          recipe.data.rows == "documents"};
-}
-
 }  // namespace
 
-TrainRun::TrainRun(const TrainRecipe& recipe) : recipe_(recipe), out_(recipe.run.out) {
+TrainRun::TrainRun(const TrainRecipe& recipe, const TokenizeWatch& watch)
+    : recipe_(recipe), out_(recipe.run.out) {
   if (recipe_.data.tokenizer.empty()) recipe_.data.tokenizer = recipe_.run.init_from;
   HADAL_CHECK(!recipe_.data.tokenizer.empty(), kUsage, "the recipe's data.tokenizer is missing");
-  HADAL_CHECK(!recipe.data.train.empty(), kUsage, "the recipe's data.train names no files");
   if (!out_.empty()) {
     make_folder(out_);
     lock_ = std::make_unique<FolderLock>(out_);
   }
   const Tokenizer tokenizer = Tokenizer::load(recipe_.data.tokenizer);
   const ModelConfig config = recipe_model(recipe, facts_of(tokenizer));
-
-  const auto seed = static_cast<uint64_t>(recipe.run.seed);
-  TokenDocuments documents = tokenize_files(tokenizer, expand_paths(recipe.data.train));
-  TokenDocuments held_out;
-  if (!recipe.data.valid.empty()) {
-    held_out = tokenize_files(tokenizer, expand_paths(recipe.data.valid));
-  } else if (recipe.data.valid_share > 0) {
-    held_out = split_documents(documents, recipe.data.valid_share, seed);
-  }
-  const int64_t depth = config.num_nextn_predict_layers;
-  train_ = std::make_unique<TokenSource>(std::move(documents), source_options(recipe, depth, true));
-  if (held_out.count() > 0) {
-    valid_ =
-        std::make_unique<TokenSource>(std::move(held_out), source_options(recipe, depth, false));
-  }
+  data_ = open_run_data(recipe, tokenizer, config.num_nextn_predict_layers, watch);
   model_ = std::make_unique<Transformer>(config);
   if (recipe.run.init_from.empty()) {
     prepare_training(model_->params(), recipe);
   } else {
     warnings_ = load_first_weights(*model_, recipe);
   }
-  trainer_ = std::make_unique<Trainer>(*model_, recipe_, *train_, valid_.get());
+  trainer_ = std::make_unique<Trainer>(*model_, recipe_, *data_.train, data_.held_out);
 }
 
 void TrainRun::check_fresh() const {
@@ -94,7 +75,7 @@ void TrainRun::check_room() const {
   const int64_t left = std::max<int64_t>(recipe_.run.steps - trainer_->state().step, 0);
   const int64_t to_come = every > 0 ? left / every + 1 : 1;
   const auto there = static_cast<int64_t>(checkpoint_steps(out_).size());
-  const int64_t most = recipe_.run.keep + (valid_ != nullptr ? 1 : 0) + 1;
+  const int64_t most = recipe_.run.keep + (!data_.held_out.empty() ? 1 : 0) + 1;
   const int64_t sets = std::min(std::max<int64_t>(most - there, 1), to_come);
   const int64_t each = checkpoint_bytes(*trainer_, recipe_.data.tokenizer);
   const int64_t needed = sets * each + pretrained_bytes(*model_, DType::kF32);
@@ -117,7 +98,7 @@ void TrainRun::after_step(Progress& progress, AppendFile& log) {
   const bool due = every > 0 && progress.step % every == 0 && progress.applied;
   const auto& evaluation = trainer_->last_evaluation();
   const bool evaluated = evaluation && evaluation->step == progress.step;
-  if (due && valid_ != nullptr && !evaluated) progress.evaluation = trainer_->evaluate();
+  if (due && !data_.held_out.empty() && !evaluated) progress.evaluation = trainer_->evaluate();
   log.write(progress_json(progress).dump() + "\n");
   if (due) save(log);
 }
@@ -128,7 +109,7 @@ bool TrainRun::train(const std::function<bool(const Progress&)>& each) {
   AppendFile log(out_ / "log.jsonl");
   { const AtomicFile probe(out_ / "checkpoints" / "probe"); }  // can it be written?
   check_room();
-  if (valid_ != nullptr) before_ = trainer_->evaluate();
+  if (!data_.held_out.empty()) before_ = trainer_->evaluate();
   trainer_->run([&](const Progress& done) {
     Progress progress = done;
     after_step(progress, log);
@@ -142,7 +123,7 @@ bool TrainRun::train(const std::function<bool(const Progress&)>& each) {
     return go_on;
   });
   const bool finished = trainer_->done();
-  if (finished && valid_ != nullptr) {
+  if (finished && !data_.held_out.empty()) {
     const auto& last = trainer_->last_evaluation();
     after_ = last && last->step == trainer_->state().step ? *last : trainer_->evaluate();
   }
@@ -166,6 +147,14 @@ OrderedJson evaluation_json(const Evaluation& e) {
   if (!e.mtp_loss.empty()) {
     json["mtp_loss"] = e.mtp_loss;
     json["acceptance"] = e.acceptance;
+  }
+  if (e.sources.size() > 1) {
+    for (const SourceEvaluation& s : e.sources) {
+      json["sources"][s.name] = {{"loss", s.loss},
+                                 {"bits_per_byte", s.bits_per_byte},
+                                 {"tokens", s.tokens},
+                                 {"bytes", s.bytes}};
+    }
   }
   return json;
 }

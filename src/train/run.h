@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/files.h"
+#include "train/run_data.h"
 #include "train/trainer.h"
 
 namespace hadal {
@@ -22,8 +23,8 @@ class TrainRun {
  public:
   // Takes OUT, loads tokenizer and data and initialises the weights. Error{kUsage} for a recipe
   // that cannot be run: no tokenizer, no training files, ... Error{kIo} if OUT cannot be written,
-  // or another process is at it.
-  explicit TrainRun(const TrainRecipe& recipe);
+  // or another process is at it. `watch` is told how tokenising goes on (train/token_cache.h).
+  explicit TrainRun(const TrainRecipe& recipe, const TokenizeWatch& watch = {});
 
   // Error{kUsage} if OUT has a run already.
   void check_fresh() const;
@@ -42,7 +43,7 @@ class TrainRun {
   const Transformer& model() const { return *model_; }
   // What run.init_from had to say, a line each.
   const std::vector<std::string>& warnings() const { return warnings_; }
-  const TokenSource& data() const { return *train_; }
+  const TokenMixture& data() const { return *data_.train; }
   fs::path model_folder() const { return out_ / "model"; }
   // Of held-out text, before the first and after the last step of this process.
   const std::optional<Evaluation>& before() const { return before_; }
@@ -58,7 +59,7 @@ class TrainRun {
   fs::path out_;
   std::unique_ptr<FolderLock> lock_;
   int64_t saved_ = -1;  // step of the newest checkpoint
-  std::unique_ptr<TokenSource> train_, valid_;
+  RunData data_;
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<Trainer> trainer_;
   std::optional<Evaluation> before_, after_;

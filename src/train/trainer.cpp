@@ -39,7 +39,7 @@ struct ByPosition {
   std::vector<double> sums;
   std::vector<int64_t> counts;
 
-  explicit ByPosition(int64_t parts)
+  explicit ByPosition(int64_t parts = 0)
       : sums(static_cast<size_t>(parts)), counts(static_cast<size_t>(parts)) {}
   void add(const Batch& batch, const std::vector<double>& losses) {
     for (size_t i = 0; i < losses.size(); ++i) {
@@ -48,6 +48,12 @@ struct ByPosition {
       const size_t part = i % length * sums.size() / length;
       sums[part] += losses[i];
       ++counts[part];
+    }
+  }
+  void add(const ByPosition& other) {
+    for (size_t i = 0; i < other.sums.size(); ++i) {
+      sums[i] += other.sums[i];
+      counts[i] += other.counts[i];
     }
   }
   std::vector<double> means() const {
@@ -68,6 +74,12 @@ AdamWOptions adamw_options(const TrainRecipe& r) {
   return options;
 }
 
+// A reference, as the constructor promises.
+std::vector<HeldOut> held_out_of(TokenSource* valid) {
+  if (valid == nullptr) return {};
+  return {{"", std::shared_ptr<TokenSource>(std::shared_ptr<void>(), valid)}};
+}
+
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -80,7 +92,26 @@ struct Trainer::Sums {
   std::vector<CrossEntropy> mtp;
   double balance = 0;
   std::vector<MoeLoad> loads;
+  int64_t bytes = 0, accepted = 0, drafted = 0;  // of an evaluation, with by_position
+  ByPosition by_position;
 
+  void add(const Losses& losses) {
+    hadal::add(losses.main, main);
+    hadal::add(losses.mtp, mtp);
+    balance += losses.balance;
+    add_loads(losses.loads, loads);
+    accepted += losses.accepted;
+    drafted += losses.drafted;
+  }
+  void add(const Sums& other) {
+    hadal::add(other.main, main);
+    hadal::add(other.mtp, mtp);
+    add_loads(other.loads, loads);
+    by_position.add(other.by_position);
+    bytes += other.bytes;
+    accepted += other.accepted;
+    drafted += other.drafted;
+  }
   bool finite() const {
     bool all = std::isfinite(main.loss_sum) && std::isfinite(balance);
     for (const CrossEntropy& m : mtp) all = all && std::isfinite(m.loss_sum);
@@ -88,21 +119,26 @@ struct Trainer::Sums {
   }
 };
 
-Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& train,
+Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train,
                  TokenSource* valid)
+    : Trainer(model, recipe, train, held_out_of(valid)) {
+}
+
+Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train,
+                 std::vector<HeldOut> held_out)
     : model_(model),
       recipe_(recipe),
       schedule_(recipe),
       train_(train),
-      valid_(valid),
+      held_out_(std::move(held_out)),
       optimizer_(model.params(), adamw_options(recipe)) {
   check_recipe(recipe);
   if (recipe.optim.ema > 0) ema_.emplace(model.params(), recipe.optim.ema);
-  for (const TokenSource* source :
-       {static_cast<const TokenSource*>(&train), static_cast<const TokenSource*>(valid)}) {
-    HADAL_CHECK(source == nullptr || source->options().mtp_depth == model.mtp_depth(), kUsage,
-                "the data is packed for ", source->options().mtp_depth,
-                " MTP modules, the model has ", model.mtp_depth());
+  std::vector<const RowSource*> sources{&train};
+  for (const HeldOut& text : held_out_) sources.push_back(text.source.get());
+  for (const RowSource* source : sources) {
+    HADAL_CHECK(source->options().mtp_depth == model.mtp_depth(), kUsage, "the data is packed for ",
+                source->options().mtp_depth, " MTP modules, the model has ", model.mtp_depth());
   }
 }
 
@@ -133,11 +169,7 @@ Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan) {
     const Batch part = slice(text.batch, begin, std::min(begin + micro, sequences));
     TrainOptions options = train_options(plan);
     options.weight = static_cast<double>(targets_in(part)) / all;
-    const Losses losses = model_.forward_backward(part, options);
-    add(losses.main, sums.main);
-    add(losses.mtp, sums.mtp);
-    sums.balance += losses.balance;
-    add_loads(losses.loads, sums.loads);
+    sums.add(model_.forward_backward(part, options));
   }
   return sums;
 }
@@ -173,7 +205,6 @@ Progress Trainer::step() {
     progress.mtp_loss += mean_loss(m) / static_cast<double>(sums.mtp.size());
   }
   progress.bits_per_byte = to_bits_per_byte(sums.main.loss_sum, text.bytes);
-  progress.rows = plan.rows;
   progress.lr = plan.lr;
   progress.gradient_norm = norm;
   progress.max_vio = worst_violation(sums.loads);
@@ -197,39 +228,48 @@ void Trainer::measure(Progress& progress, double seconds, int64_t tokens) {
   progress.evaluation = evaluation_;
 }
 
-Evaluation Trainer::evaluate() {
-  HADAL_CHECK(valid_ != nullptr, kUsage, "there is no held-out text to evaluate on");
-  const int64_t wanted = recipe_.data.eval_sequences;
-  const int64_t rows =
-      wanted == 0 ? valid_->rows_per_epoch() : std::min(wanted, valid_->rows_per_epoch());
+Trainer::Sums Trainer::evaluate_rows(TokenSource& source) {
+  const int64_t wanted = recipe_.data.eval_sequences, there = source.rows_per_epoch();
+  const int64_t rows = wanted == 0 ? there : std::min(wanted, there);
   const int64_t micro =
       recipe_.batch.micro == 0 ? schedule_.at(state_.step).rows : recipe_.batch.micro;
-  Evaluation result;
   const TrainOptions options = train_options(schedule_.at(state_.step));
+  Sums sums;
+  sums.by_position = ByPosition(recipe_.run.eval_buckets);
+  for (int64_t row = 0; row < rows; row += micro) {
+    const TextBatch text = source.batch(row, std::min(micro, rows - row));
+    const Losses losses = model_.evaluate(text.batch, options);
+    sums.by_position.add(text.batch, losses.by_token);
+    sums.add(losses);
+    sums.bytes += text.bytes;
+  }
+  return sums;
+}
+
+Evaluation Trainer::evaluate() {
+  HADAL_CHECK(!held_out_.empty(), kUsage, "there is no held-out text to evaluate on");
+  Evaluation result;
   result.step = state_.step;
   Sums sums;
-  ByPosition by_position(recipe_.run.eval_buckets);
-  int64_t accepted = 0, drafted = 0;
-  for (int64_t row = 0; row < rows; row += micro) {
-    const TextBatch text = valid_->batch(row, std::min(micro, rows - row));
-    const Losses losses = model_.evaluate(text.batch, options);
-    by_position.add(text.batch, losses.by_token);
-    add(losses.main, sums.main);
-    add(losses.mtp, sums.mtp);
-    add_loads(losses.loads, sums.loads);
-    accepted += losses.accepted;
-    drafted += losses.drafted;
-    result.bytes += text.bytes;
+  sums.by_position = ByPosition(recipe_.run.eval_buckets);
+  for (const HeldOut& text : held_out_) {
+    const Sums own = evaluate_rows(*text.source);
+    result.sources.push_back({text.name, mean_loss(own.main),
+                              to_bits_per_byte(own.main.loss_sum, own.bytes), own.main.count,
+                              own.bytes});
+    sums.add(own);
   }
   result.loss = mean_loss(sums.main);
-  result.bits_per_byte = to_bits_per_byte(sums.main.loss_sum, result.bytes);
   result.tokens = sums.main.count;
+  result.bytes = sums.bytes;
+  result.bits_per_byte = to_bits_per_byte(sums.main.loss_sum, sums.bytes);
   for (const CrossEntropy& m : sums.mtp) result.mtp_loss.push_back(mean_loss(m));
   for (const MoeLoad& load : sums.loads) result.violations.push_back(max_violation(load));
   result.max_vio = worst_violation(sums.loads);
-  result.loss_by_position = by_position.means();
-  result.acceptance =
-      drafted == 0 ? 0 : static_cast<double>(accepted) / static_cast<double>(drafted);
+  result.loss_by_position = sums.by_position.means();
+  result.acceptance = sums.drafted == 0
+                          ? 0
+                          : static_cast<double>(sums.accepted) / static_cast<double>(sums.drafted);
   evaluation_ = result;
   return result;
 }
@@ -239,7 +279,7 @@ void Trainer::run(const std::function<bool(const Progress&)>& each) {
     Progress progress = step();
     const int64_t every = recipe_.run.eval_every;
     const bool due = done() || (every > 0 && state_.step % every == 0);
-    if (valid_ != nullptr && due) progress.evaluation = evaluate();
+    if (!held_out_.empty() && due) progress.evaluation = evaluate();
     if (!each(progress)) return;
   }
 }

@@ -16,6 +16,13 @@
 
 namespace hadal {
 
+// What one source's held-out text says of a model.
+struct SourceEvaluation {
+  std::string name;
+  double loss = 0, bits_per_byte = 0;  // as in Evaluation
+  int64_t tokens = 0, bytes = 0;
+};
+
 // What held-out text says of a model.
 struct Evaluation {
   int64_t step = 0;          // steps done
@@ -31,6 +38,7 @@ struct Evaluation {
   // Loss of run.eval_buckets equal parts of the row, nats per token: what a place far back in it is
   // worth, and whether the model stands positions that far.
   std::vector<double> loss_by_position;
+  std::vector<SourceEvaluation> sources;  // each held-out text; the rest is of all of them
 };
 
 // One step, for a progress line and the log.
@@ -40,7 +48,6 @@ struct Progress {
   double loss = 0;           // of this step's batch, nats per token
   double mtp_loss = 0;       // mean of the modules
   double bits_per_byte = 0;  // of this step's batch
-  int64_t rows = 0;          // of this step's batch
   double lr = 0;
   double gradient_norm = 0;
   double max_vio = 0;       // worst layer, this step's tokens
@@ -65,13 +72,15 @@ struct Progress {
 // threads, and whether or not the run was saved and resumed on the way.
 class Trainer {
  public:
-  // Keeps references. `valid` may be null: nothing is evaluated then.
-  Trainer(Transformer& model, const TrainRecipe& recipe, TokenSource& train,
-          TokenSource* valid = nullptr);
+  // Keeps references. Without held-out text nothing is evaluated.
+  Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train,
+          std::vector<HeldOut> held_out = {});
+  // `valid` may be null.
+  Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train, TokenSource* valid);
 
   // One optimizer step over batch.sequences rows, in micro-batches.
   Progress step();
-  // On held-out rows: recipe.data.eval_sequences of them, or all. Error{kUsage} without `valid`.
+  // On recipe.data.eval_sequences rows of each held-out text, or all. Error{kUsage} without any.
   Evaluation evaluate();
 
   // Steps until recipe.run.steps, evaluating every eval_every. `each` is called after every step
@@ -93,7 +102,7 @@ class Trainer {
   Ema* ema() { return ema_ ? &*ema_ : nullptr; }
   Transformer& model() { return model_; }
   const TrainRecipe& recipe() const { return recipe_; }
-  TokenSource& data() { return train_; }
+  RowSource& data() { return train_; }
   const std::vector<MoeLoad>& last_loads() const { return loads_; }
   void set_last_loads(std::vector<MoeLoad> loads) { loads_ = std::move(loads); }
   const std::optional<Evaluation>& last_evaluation() const { return evaluation_; }
@@ -102,13 +111,14 @@ class Trainer {
   struct Sums;
   TrainOptions train_options(const StepPlan& plan) const;
   Sums accumulate(const TextBatch& text, const StepPlan& plan);
+  Sums evaluate_rows(TokenSource& source);
   void measure(Progress& progress, double seconds, int64_t tokens);
 
   Transformer& model_;
   TrainRecipe recipe_;
   RunSchedule schedule_;
-  TokenSource& train_;
-  TokenSource* valid_;
+  RowSource& train_;
+  std::vector<HeldOut> held_out_;
   AdamW optimizer_;
   std::optional<Ema> ema_;
   State state_;
