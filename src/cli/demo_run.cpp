@@ -49,6 +49,7 @@ class Demo {
     r.data.train = {(out_ / "corpus" / "train.jsonl").string()};
     r.data.valid = {(out_ / "corpus" / "valid.jsonl").string()};
     r.data.tokenizer = (out_ / "tokenizer").string();
+    r.data.cache = (out_ / "cache").string();
     return r;
   }
 
@@ -59,6 +60,7 @@ class Demo {
                 " is not empty and was not made by hadal demo; give another --out");
     write_file_atomically(out_ / kMarker, "{}\n");
     for (const char* part : {"model", "checkpoints", "log.jsonl"}) fs::remove_all(out_ / part);
+    fs::remove_all(out_ / "cache");
     for (const char* part : {"corpus", "tokenizer"}) make_folder(out_ / part);
   }
 

@@ -13,11 +13,18 @@ namespace {
 struct Options {
   std::vector<std::string> input;
   std::string out;
+  bool fim = false;
   BpeTrainOptions train;
 };
 
+// As DeepSeek's tokenizers have them: added tokens that are not special.
+const std::vector<SpecialToken> kFimTokenNames{
+    {"<｜fim▁hole｜>", false}, {"<｜fim▁begin｜>", false}, {"<｜fim▁end｜>", false}};
+
 int train(const Options& o) {
-  BpeTrainer trainer(o.train);
+  BpeTrainOptions options = o.train;
+  if (o.fim) options.added_tokens = kFimTokenNames;
+  BpeTrainer trainer(options);
   for (const fs::path& file : expand_paths(o.input)) {
     read_documents(file, [&](std::string_view text) { trainer.add(text); });
   }
@@ -44,6 +51,8 @@ void add_tokenizer(Cli& cli) {
       .type_name("FILE...");
   add_option(command, "--vocab-size", o->train.vocab_size, "ids in all (default 8192)")
       .type_name("N");
+  add_flag(command, "--fim", o->fim,
+           "add the tokens of fill-in-the-middle, which a recipe's data.fim_rate needs");
   add_option(command, "--out", o->out, "tokenizer.json to write").required().type_name("FILE");
   on_run(cli, command, [o] { return train(*o); });
 }

@@ -36,7 +36,7 @@ int run(const Options& o, const Cli& cli) {
   if (recipe.run.threads > 0) set_num_threads(recipe.run.threads);
 
   TrainReport report(o.json);
-  TrainRun run(recipe);
+  TrainRun run(recipe, [&](const TokenizeProgress& progress) { report.tokenizing(progress); });
   for (const std::string& line : run.warnings()) spdlog::warn("{}", line);
   if (o.resume) {
     std::vector<std::string> passed_over;

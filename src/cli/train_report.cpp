@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/options.h"
 
 namespace hadal {
@@ -28,6 +30,18 @@ std::string not_applied_text(const Progress& p) {
 }
 
 }  // namespace
+
+void TrainReport::tokenizing(const TokenizeProgress& p) {
+  constexpr int kWidth = 24;
+  const double share =
+      static_cast<double>(p.bytes) / std::max(1.0, static_cast<double>(p.total_bytes));
+  const auto full = static_cast<size_t>(kWidth * std::min(1.0, share));
+  const std::string bar = std::string(full, '#') + std::string(kWidth - full, '.');
+  line_.show(fmt::format("tokenising [{}] {:3.0f}%  {:.1f} of {:.1f} MB  {:.2f}M tokens  {}", bar,
+                         100 * share, static_cast<double>(p.bytes) / 1e6,
+                         static_cast<double>(p.total_bytes) / 1e6,
+                         static_cast<double>(p.tokens) / 1e6, p.file.filename().string()));
+}
 
 void TrainReport::begin(TrainRun& run) {
   const TrainRecipe& r = run.trainer().recipe();
@@ -82,6 +96,11 @@ void TrainReport::end(TrainRun& run) {
   if (run.before() && run.after()) {
     fmt::print("held-out bits per byte  {:.4f} -> {:.4f}\n", run.before()->bits_per_byte,
                run.after()->bits_per_byte);
+    const auto &before = run.before()->sources, &after = run.after()->sources;
+    for (size_t i = 0; after.size() > 1 && i < after.size(); ++i) {
+      fmt::print("  {:<21} {:.4f} -> {:.4f}\n", after[i].name, before[i].bits_per_byte,
+                 after[i].bits_per_byte);
+    }
     fmt::print("held-out worst MaxVio   {:.3f} -> {:.3f}\n", run.before()->max_vio,
                run.after()->max_vio);
     const auto &from = run.before()->loss_by_position, &to = run.after()->loss_by_position;

@@ -14,6 +14,7 @@ class TrainReport {
  public:
   explicit TrainReport(bool json) : json_(json) {}
   void note(const std::string& line) { line_.keep(line); }
+  void tokenizing(const TokenizeProgress& progress);
   void begin(TrainRun& run);
   void step(const Progress& progress);
   void end(TrainRun& run);

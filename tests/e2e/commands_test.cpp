@@ -22,7 +22,7 @@ struct Outcome {
 
 Outcome hadal(const std::string& arguments) {
   const fs::path folder = scratch_dir();
-  const std::string command = std::string(HADAL_BINARY) + " " + arguments + " > '" +
+  const std::string command = "XDG_CACHE_HOME='" + folder.string() + "' " + HADAL_BINARY + " " + arguments + " > '" +
                               (folder / "out").string() + "' 2> '" + (folder / "err").string() +
                               "'";
   const int status = std::system(command.c_str());
