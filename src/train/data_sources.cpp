@@ -9,7 +9,7 @@ namespace {
 
 std::vector<std::string> files_of(const Json& value, const std::string& where) {
   const bool list =
-      value.is_array() && !value.empty() &&
+      value.is_array() &&
       std::all_of(value.begin(), value.end(), [](const Json& item) { return item.is_string(); });
   HADAL_CHECK(list, kUsage, where, " is ", json_brief(value), ", expected a list of file names");
   return value.get<std::vector<std::string>>();

@@ -118,7 +118,7 @@ TEST_F(TokenCache, IsMadeOnceForTheSameTextAndTokenizer) {
   write_file_atomically(files_[1], documents_.back());
   expect_right(tokens(&made));
   EXPECT_EQ(made, 2);
-  tokenizer_ = make_tokenizer(290);
+  tokenizer_ = make_tokenizer(265);
   expect_right(tokens(&made));
   EXPECT_EQ(made, 3);
   EXPECT_EQ(list_folder(cache_).size(), 3u);
