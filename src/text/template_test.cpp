@@ -91,7 +91,7 @@ TEST(Template, AttacksEndSoon) {
       EXPECT_NE(entry.path().filename().string().rfind("ok_", 0), 0u) << e.what();
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(took.count(), kSlowBuild ? 60 : 4) << entry.path();
+    EXPECT_LT(took.count(), kSlowBuild ? 60 : 5) << entry.path();  // alone: half a second
   }
   EXPECT_GE(files, 8);
 }
