@@ -132,7 +132,7 @@ void bench_grouped(int64_t tokens, int64_t top_k, int64_t experts, int64_t n, in
     views.emplace_back(w.back().view());
     d_views.push_back(dw.back());
   }
-  const ExpertRows rows{{list.data(), {slots}}, offsets};
+  const ExpertRows rows{{list.data(), {slots}}, offsets}, by_slot{{}, offsets};
   const double work = 2.0 * static_cast<double>(slots) * static_cast<double>(n * k);
   const auto roof = arithmetic_roof(work, precision);
   const std::string shape = std::string(precision_name(precision)) + " " + std::to_string(experts) +
@@ -140,9 +140,9 @@ void bench_grouped(int64_t tokens, int64_t top_k, int64_t experts, int64_t n, in
   line("grouped         " + shape, "GF/s", work, roof,
        [&] { grouped_linear(x, rows, views, y, precision); });
   line("grouped dx      " + shape, "GF/s", work, roof,
-       [&] { grouped_linear_backward(dy, x, rows, views, dx, {}, precision); });
+       [&] { grouped_linear_backward(dy, by_slot, {}, {}, views, dx, {}, precision); });
   line("grouped dw      " + shape, "GF/s", work, roof,
-       [&] { grouped_linear_backward(dy, x, rows, views, {}, d_views, precision); });
+       [&] { grouped_linear_backward(dy, by_slot, x, rows, views, {}, d_views, precision); });
 }
 
 // Matrices enough that none is in the caches when its turn comes again.

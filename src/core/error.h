@@ -13,7 +13,7 @@ enum class ErrorKind {
   kFormat,    // a file that breaks its own format
   kIo,        // the operating system refused to read or write
   kResource,  // out of memory, disk or cache
-  kNumbers,   // training that came to numbers which are not finite
+  kNumbers,   // what was computed is not finite
   kComm,      // another rank failed
   kInternal,  // a broken promise inside Hadal
 };

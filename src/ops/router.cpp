@@ -161,7 +161,7 @@ void router_select(In2 scores, In1 bias, const RouterShape& shape, View<int32_t,
       }
     }
   });
-  HADAL_CHECK(first_unsound == rows, kFormat, "router_select: a score of token ",
+  HADAL_CHECK(first_unsound == rows, kNumbers, "router_select: a score of token ",
               first_unsound.load(), " is NaN, expected numbers");
 }
 

@@ -31,7 +31,7 @@ void router_scores(In2 logits, const RouterShape& shape, Out2 scores);
 // by -inf, never 0; ties go to the lower index), and their gate values from the *unbiased* scores:
 // divided by their sum + 1e-20 when norm_topk_prob, times routed_scaling_factor. bias [N_r] or {};
 // experts [T, K_r], gates [T, K_r], each token's experts in descending order of the biased score.
-// NaN scores: Error{kFormat} naming the token.
+// NaN scores: Error{kNumbers} naming the token.
 void router_select(In2 scores, In1 bias, const RouterShape& shape, View<int32_t, 2> experts,
                    Out2 gates);
 

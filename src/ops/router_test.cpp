@@ -252,11 +252,11 @@ TEST(Router, RefusesNanNamingTheFirstToken) {
   scores.row(2990)[15] = scores.row(2100)[0] = scores.row(1234)[7] = NAN;
   for (int64_t threads : {1, 2, 3}) {
     ScopedThreads scope(threads);
-    EXPECT_ERROR(router_select(scores, vec(bias), shape, experts, gates), kFormat,
+    EXPECT_ERROR(router_select(scores, vec(bias), shape, experts, gates), kNumbers,
                  "a score of token 1234 is NaN");
   }
   bias.data()[3] = NAN;
-  EXPECT_ERROR(router_select(scores, vec(bias), shape, experts, gates), kFormat,
+  EXPECT_ERROR(router_select(scores, vec(bias), shape, experts, gates), kNumbers,
                "a score of token 0 is NaN");
 }
 

@@ -29,7 +29,7 @@ TEST(SavedRowsTest, InFp8TheyAreSmallCopies) {
     int64_t bytes;
   } kinds[] = {{SavedRows::As::kFp8, 0x1p-4, 7 * 300 + scales},
                {SavedRows::As::kE5m6, 0x1p-7, 7 * 450 + scales},
-               {SavedRows::As::kBf16, 0x1p-9, 7 * 600}};
+               {SavedRows::As::kBf16, 0x1p-8, 7 * 600}};
   for (const auto& kind : kinds) {
     const Matrix wide = random_matrix(7, 310, 2);
     const Matrix x = clone(In2(wide).cols(4, 304));

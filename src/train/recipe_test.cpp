@@ -51,7 +51,7 @@ TEST(Recipe, WrongTypesAndValuesSayWhatWasExpected) {
   EXPECT_ERROR(with({"run.steps=0"}), kUsage, "run.steps is 0, expected an integer from 1");
   EXPECT_ERROR(with({"optim.lr=fast"}), kUsage, "--set: optim.lr is 'fast', expected a number");
   EXPECT_ERROR(with({"optim.lr=nan"}), kUsage, "expected a number from 0 to 10");
-  EXPECT_ERROR(with({"run.precision=fp8"}), kUsage, "expected a string: fp32, bf16");
+  EXPECT_ERROR(with({"run.precision=fp4"}), kUsage, "expected a string: fp32, bf16, fp8");
   EXPECT_ERROR(with({"data.train=a.txt"}), kUsage, "expected a list of strings");
   EXPECT_ERROR(with({"run=3"}), kUsage, "run: no such key");
   EXPECT_ERROR(with({"run.steps"}), kUsage, "expected KEY=VALUE");
@@ -71,8 +71,10 @@ TEST(Recipe, PhasesComeFromTablesAndSets) {
   EXPECT_NE(explain_recipe(r).find(R"(optim.lr_phases = [{"linear":0.5,"steps":3})"),
             std::string::npos);
   const Json saved = Json::parse(recipe_json(r).dump());
-  EXPECT_EQ(resume_obstacle(r, saved), "");
-  EXPECT_EQ(resume_obstacle(with({}), saved), "optim.lr_phases");
+  EXPECT_NO_THROW(check_resume(r, saved, {}));
+  const Json without = Json::parse(recipe_json(with({})).dump());
+  EXPECT_ERROR(check_resume(with({"optim.lr_phases=[{constant=1}]"}), without, {}), kUsage,
+               "has optim.lr_phases = []");
   EXPECT_ERROR(with({}, "[optim]\nlr_phases = [{ linear = 0.5, step = 3 }]\n"), kUsage,
                "r.toml:2: optim.lr_phases[0].step: no such key; did you mean steps?");
   EXPECT_ERROR(with({"balance.gamma_phases=[{constant=2}]"}), kUsage,

@@ -26,7 +26,7 @@ TrainRun::TrainRun(const TrainRecipe& recipe, const TokenizeWatch& watch)
   }
   const Tokenizer tokenizer = Tokenizer::load(recipe_.data.tokenizer);
   const ModelConfig config = recipe_model(recipe, facts_of(tokenizer));
-  data_ = open_run_data(recipe, tokenizer, config.num_nextn_predict_layers, watch);
+  data_ = open_run_data(recipe_, tokenizer, config.num_nextn_predict_layers, watch);
   model_ = std::make_unique<Transformer>(config);
   if (recipe.run.init_from.empty()) {
     prepare_training(model_->params(), recipe);
@@ -171,7 +171,7 @@ OrderedJson progress_json(const Progress& p) {
                    {"max_vio", p.max_vio},
                    {"tokens_per_s", p.tokens_per_s},
                    {"applied", p.applied}};
-  if (!p.applied) json["rows"] = {p.row, p.row + p.rows - 1};
+  if (!p.applied) json["data_rows"] = {p.row, p.row + p.rows - 1};
   if (p.evaluation) json["evaluation"] = evaluation_json(*p.evaluation);
   return json;
 }

@@ -106,7 +106,8 @@ TEST_F(RunDataTest, WhatNoRunCanBeMadeOf) {
                kConfig, "cannot hold out a share of 1 document");
 }
 
-// A whole trainer on them: an evaluation tells of each source, and rows follow from the cursor alone.
+// A whole trainer on them: an evaluation tells of each source, and rows follow from the cursor
+// alone.
 TEST_F(RunDataTest, ATrainerEvaluatesEachSourceAndGoesOnWithTheSameRows) {
   const TrainRecipe r = [&] {
     TrainRecipe made = recipe("fim_rate = 0.3\ndocument_mask = true\n" + source("a", 3) +

@@ -190,9 +190,9 @@ TEST_F(TrainRuns, EndsAfterBadStepsInARowAndKeepsWhatWasGood) {
   const std::vector<Json> log = log_of(r.run.out);
   ASSERT_EQ(log.size(), 6u);
   EXPECT_EQ(log[2]["applied"], true);
-  EXPECT_FALSE(log[2].contains("rows"));
+  EXPECT_FALSE(log[2].contains("data_rows"));
   EXPECT_EQ(log[3]["applied"], false);
-  EXPECT_EQ(log[3]["rows"], (Json{24, 31}));
+  EXPECT_EQ(log[3]["data_rows"], (Json{24, 31}));
   EXPECT_EQ(checkpoint_steps(r.run.out), std::vector<int64_t>{2});
   std::vector<std::string> passed_over;
   EXPECT_TRUE(resumed(r, passed_over) == undisturbed());

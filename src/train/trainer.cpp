@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace hadal {
@@ -174,13 +175,26 @@ Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan) {
   return sums;
 }
 
+// NaN on the way to a router ends a pass; the step is then one that is not finite like others.
+Trainer::Sums Trainer::accumulate_if_finite(const TextBatch& text, const StepPlan& plan) {
+  try {
+    return accumulate(text, plan);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kNumbers) throw;
+    Sums sums;
+    sums.main.loss_sum = std::numeric_limits<double>::quiet_NaN();
+    sums.main.count = targets_in(text.batch);
+    return sums;
+  }
+}
+
 Progress Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const StepPlan plan = schedule_.at(state_.step);
   const TextBatch text = train_.batch(state_.row, plan.rows);
 
   model_.params().zero_gradients();
-  const Sums sums = accumulate(text, plan);
+  const Sums sums = accumulate_if_finite(text, plan);
   const double norm = gradient_norm(model_.params());
   const bool applied = sums.finite() && std::isfinite(norm);
   if (applied) {

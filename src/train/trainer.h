@@ -111,6 +111,7 @@ class Trainer {
   struct Sums;
   TrainOptions train_options(const StepPlan& plan) const;
   Sums accumulate(const TextBatch& text, const StepPlan& plan);
+  Sums accumulate_if_finite(const TextBatch& text, const StepPlan& plan);
   Sums evaluate_rows(TokenSource& source);
   void measure(Progress& progress, double seconds, int64_t tokens);
 

@@ -7,8 +7,8 @@
 #include "core/parallel.h"
 #include "io/safetensors.h"
 #include "model/pretrained.h"
+#include "tests/support/tiny_run.h"
 #include "train/checkpoint.h"
-#include "train/testing.h"
 
 namespace hadal {
 namespace {

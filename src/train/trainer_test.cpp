@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "tests/support/tiny_run.h"
+#include "train/checkpoint.h"
 
 namespace hadal {
 namespace {
