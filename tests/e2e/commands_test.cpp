@@ -22,9 +22,9 @@ struct Outcome {
 
 Outcome hadal(const std::string& arguments) {
   const fs::path folder = scratch_dir();
-  const std::string command = "XDG_CACHE_HOME='" + folder.string() + "' " + HADAL_BINARY + " " + arguments + " > '" +
-                              (folder / "out").string() + "' 2> '" + (folder / "err").string() +
-                              "'";
+  const std::string command = "XDG_CACHE_HOME='" + folder.string() + "' " + HADAL_BINARY + " " +
+                              arguments + " > '" + (folder / "out").string() + "' 2> '" +
+                              (folder / "err").string() + "'";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "out"),
           read_file(folder / "err")};
