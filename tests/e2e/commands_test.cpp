@@ -105,6 +105,49 @@ TEST(Commands, CompletionListsTheCommands) {
   EXPECT_EQ(std::system(("bash -n <<'EOF'\n" + hadal("completion bash").out + "EOF\n").c_str()), 0);
 }
 
+// Several sources with all that is done to them; one without text ends the run before it begins.
+TEST(Commands, TrainOnSourcesAndRefuseBadText) {
+  const fs::path folder = scratch_dir();
+  for (const char* name : {"cats", "dogs"}) {
+    std::ofstream text(folder / (std::string(name) + ".jsonl"));
+    for (int i = 0; i < 60; ++i) {
+      text << Json{{"text", std::string(name) + " sit on mat " + std::to_string(i)}}.dump() << "\n";
+    }
+  }
+  const auto file = [&](const std::string& name) { return (folder / name).string(); };
+  const std::string tokenizer = file("tokenizer.json");
+  ASSERT_EQ(hadal("tokenizer train --fim --vocab-size 300 --input " + file("*.jsonl") + " --out " +
+                  tokenizer)
+                .code,
+            0);
+  const auto train = [&](const std::string& sources, const std::string& more) {
+    return hadal("train " + (source_dir() / "recipes" / "text_small.toml").string() +
+                 " --set data.tokenizer=" + tokenizer +
+                 " --set 'data.train=[]' --set 'data.valid=[]' --set 'data.source=[" + sources +
+                 "]' --set data.sequence_length=32 --set batch.sequences=2 --set batch.micro=2"
+                 " --set model.num_hidden_layers=1 --set model.hidden_size=32 --set run.steps=2"
+                 " --threads 1 --json --out " +
+                 file("run") + more);
+  };
+  const auto source = [&](const std::string& name, const std::string& more) {
+    return "{name=\"" + name + "\",train=[\"" + file(name + ".jsonl") + "\"]" + more + "},";
+  };
+  std::ofstream(folder / "empty.jsonl");
+  const Outcome bad = train(source("cats", "") + source("empty", ""), "");
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_NE(bad.err.find("empty.jsonl is empty"), std::string::npos) << bad.err;
+  EXPECT_EQ(bad.err.find("step 1"), std::string::npos) << bad.err;
+
+  const Outcome good = train(source("cats", ",weight=3") + source("dogs", ""),
+                             " --set data.valid_share=0.1 --set data.fim_rate=0.5"
+                             " --set data.document_mask=true");
+  ASSERT_EQ(good.code, 0) << good.err;
+  EXPECT_NE(good.err.find("tokenising ["), std::string::npos) << good.err;
+  const Json after = Json::parse(good.out)["after"];
+  EXPECT_GT(after["sources"]["cats"]["bits_per_byte"], 0.1);
+  EXPECT_GT(after["sources"]["dogs"]["bits_per_byte"], 0.1);
+}
+
 // A conversation of two turns through pipes.
 void chat_with(const fs::path& model) {
   std::ofstream(model.parent_path() / "in.txt")
