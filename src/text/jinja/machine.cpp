@@ -308,7 +308,8 @@ class Machine {
                 ? named->second
                 : undefined(str("parameter '", parameter, "' was not provided")));
     }
-    for (const auto& [given, unused] : args.named) {
+    for (const auto& argument : args.named) {
+      const auto& given = argument.first;
       const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
                                      [&](int32_t each) { return name(each) == given; });
       HADAL_CHECK(known, kFormat, "macro ", macro.name, " has no parameter ", given);
