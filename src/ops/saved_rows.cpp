@@ -46,7 +46,7 @@ SavedRows::SavedRows(In2 x, As as, Precision precision, Arena& saved)
   const Kernels& kernel = kernels();
   for_rows(rows_, cols_, [&](int64_t t) {
     uint8_t* codes = codes_ + t * row;
-    float* scales = scales_ + t * tiles(cols_);
+    float* scales = scales_ == nullptr ? nullptr : scales_ + t * tiles(cols_);
     switch (as) {
       case As::kFp8:
         return kernel.fp8_encode_row(x.row(t), cols_, codes, scales);
@@ -65,7 +65,7 @@ In2 SavedRows::get(Arena& scratch) const {
   const Kernels& kernel = kernels();
   for_rows(rows_, cols_, [&](int64_t t) {
     const uint8_t* codes = codes_ + t * row;
-    const float* scales = scales_ + t * tiles(cols_);
+    const float* scales = scales_ == nullptr ? nullptr : scales_ + t * tiles(cols_);
     switch (as_) {
       case As::kFp8:
         return kernel.fp8_decode_row(codes, scales, cols_, y.row(t));
