@@ -86,7 +86,8 @@ Value join(Context& context, const Value& value, const Args& args) {
   const std::string between = p.get(0) == nullptr ? "" : to_str(p.value(0), context.budget);
   std::string out;
   bool is_first = true;
-  for (const Value& item : iterate(value, context.budget)->items) {
+  const SequencePtr whole = iterate(value, context.budget);
+  for (const Value& item : whole->items) {
     context.budget.make(between.size());
     if (!is_first) out += between;
     is_first = false;
@@ -167,7 +168,8 @@ Keyed keyed(Context& context, const Value& value, const Value* attribute, bool c
     paths = split(attribute->string(), ",", -1, context.budget);
   }
   Keyed out;
-  for (const Value& item : iterate(value, context.budget)->items) {
+  const SequencePtr whole = iterate(value, context.budget);
+  for (const Value& item : whole->items) {
     std::vector<Value> key;
     if (attribute == nullptr || attribute->is<None>()) {
       key.push_back(folded(context, item, case_sensitive));
@@ -261,7 +263,8 @@ Value sum(Context& context, const Value& value, const Args& args) {
   const Parameters p("sum", args, {"attribute", "start"});
   Value total = p.get(1) == nullptr ? Value{int64_t{0}} : p.value(1);
   HADAL_CHECK(!total.is_string(), kFormat, "sum of strings, expected | join");
-  for (const Value& item : iterate(value, context.budget)->items) {
+  const SequencePtr whole = iterate(value, context.budget);
+  for (const Value& item : whole->items) {
     total =
         binary(context, Op::kAdd, total, p.has(0) ? attribute_of(context, item, p.value(0)) : item);
   }

@@ -45,7 +45,8 @@ std::vector<std::pair<Value, Value>> entries(Context& context, const Args& args,
     if (dict != nullptr) {
       pairs = (*dict)->items;
     } else {
-      for (const Value& item : iterate(args.positional[0], context.budget)->items) {
+      const SequencePtr whole = iterate(args.positional[0], context.budget);
+      for (const Value& item : whole->items) {
         const SequencePtr pair = iterate(item, context.budget);
         HADAL_CHECK(pair->items.size() == 2, kFormat, what, " of an item of ", pair->items.size(),
                     " values, expected pairs");

@@ -128,7 +128,8 @@ Value join_method(Context& context, const Value& self, const Args& args) {
   require_defined(p.value(0));
   std::string out;
   bool first = true;
-  for (const Value& item : iterate(p.value(0), context.budget)->items) {
+  const SequencePtr whole = iterate(p.value(0), context.budget);
+  for (const Value& item : whole->items) {
     HADAL_CHECK(item.is_string(), kFormat, "join of a value of type ", type_name(item),
                 ", expected strings");
     context.budget.make(item.string().size() + self.string().size());

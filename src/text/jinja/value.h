@@ -119,6 +119,7 @@ bool contains(const Value& container, const Value& item, Budget& budget);
 const Value* find(const Dict& dict, const Value& key, Budget& budget);
 
 // What a for loop sees; characters of a string, keys of a dictionary. An iterator is used up.
+// May make the list: a loop needs it in a variable, not `iterate(...)->items`.
 SequencePtr iterate(const Value& value, Budget& budget);
 int64_t length(const Value& value, Budget& budget);
 
