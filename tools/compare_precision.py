@@ -17,8 +17,9 @@ import sys
 
 
 def losses(folder):
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    return [step["loss"] for step in steps if "loss" in step]
 
 
 def train(arguments, name, seed, sets):
@@ -28,7 +29,7 @@ def train(arguments, name, seed, sets):
         sets = [f"run.steps={arguments.steps}", f"run.seed={seed}", "run.eval_every=0"] + sets
         for one in sets + arguments.set:
             command += ["--set", one]
-        if (folder / "log.jsonl").exists():
+        if (folder / "metrics.jsonl").exists():
             command.append("--resume")
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     log = losses(folder)

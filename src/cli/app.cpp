@@ -13,6 +13,8 @@
   X(demo)                 \
   X(train)                \
   X(bench_train)          \
+  X(ablate)               \
+  X(report)               \
   X(export)               \
   X(generate)             \
   X(chat)                 \

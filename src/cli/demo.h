@@ -41,6 +41,7 @@ struct DemoResult {
   std::vector<DemoSample> samples;
   int64_t kv_bytes = 0, kv_bytes_mha = 0;  // a token, BF16
   std::string model;                       // its folder
+  std::string report;                      // the page about the training
   std::string held_out;                    // stories nobody trained on
 };
 

@@ -59,6 +59,7 @@ OrderedJson demo_json(const DemoResult& r) {
           {"kv_bytes_per_token", r.kv_bytes},
           {"kv_bytes_per_token_mha", r.kv_bytes_mha},
           {"model", r.model},
+          {"report", r.report},
           {"samples", samples}};
 }
 
@@ -84,6 +85,7 @@ std::string demo_table(const DemoResult& r) {
   t += row("training", fmt::format("{} steps in {}, {:.0f} tokens/s", r.steps,
                                    duration_text(r.train_seconds), r.train_tokens_per_s));
   t += row("the model, a Hugging Face folder", r.model);
+  t += row("the training, a page for the browser", r.report);
   t += fmt::format(
       "\nTry next:\n"
       "  ./run generate {0} -p \"The baker Anna has red hats near the kitchen door. Who is the "

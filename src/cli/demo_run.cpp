@@ -7,6 +7,8 @@
 #include "cli/demo.h"
 #include "cli/demo_parts.h"
 #include "cli/demo_recipe.h"
+#include "cli/report_html.h"
+#include "cli/train_watch.h"
 #include "train/run.h"
 
 namespace hadal {
@@ -59,8 +61,9 @@ class Demo {
     HADAL_CHECK(ours || fs::is_empty(out_), kUsage, out_.string(),
                 " is not empty and was not made by hadal demo; give another --out");
     write_file_atomically(out_ / kMarker, "{}\n");
-    for (const char* part : {"model", "checkpoints", "log.jsonl"}) fs::remove_all(out_ / part);
-    fs::remove_all(out_ / "cache");
+    for (const char* part : {"model", "checkpoints", "tensorboard", "cache", kMetricsFile}) {
+      fs::remove_all(out_ / part);
+    }
     for (const char* part : {"corpus", "tokenizer"}) make_folder(out_ / part);
   }
 
@@ -109,6 +112,7 @@ class Demo {
   void train() {
     write_training(result_.steps);
     TrainRun run(recipe(result_.steps));
+    watch_run(run);
     result_.parameters = run.model().params().count();
     result_.model = run.model_folder().string();
     events_.say(
@@ -127,6 +131,8 @@ class Demo {
     result_.bits_after = run.after()->bits_per_byte;
     result_.acceptance = run.after()->acceptance;
     result_.max_vio_last = run.after()->max_vio;
+    result_.report = (out_ / "report.html").string();
+    write_file_atomically(result_.report, report_html(load_histories({out_}), "Hadal demo"));
   }
 
   void measure_cache(const Transformer& model) {

@@ -33,32 +33,42 @@ TextGenerator::TextGenerator(const std::string& folder)
       generator_(*pretrained_.model) {
 }
 
-GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
-                                      const std::vector<std::string>& stops, bool special,
-                                      const std::function<void(const std::string&)>& on_text,
-                                      const std::function<bool()>& stop) {
-  const ModelConfig& config = pretrained_.model->config();
-  options.vocabulary = std::min(tokenizer_.vocab_size(), config.vocab_size);
+GeneratedText generate_text(Transformer& model, Generator& generator, const Tokenizer& tokenizer,
+                            const std::string& prompt, GenerateOptions options,
+                            const std::vector<std::string>& stops, bool special,
+                            const std::function<void(const std::string&)>& on_text,
+                            const std::function<bool()>& stop) {
+  const ModelConfig& config = model.config();
+  options.vocabulary = std::min(tokenizer.vocab_size(), config.vocab_size);
   options.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
   const auto prompt_ids =
-      tokenizer_.encode(prompt, {.special = special, .add_special_tokens = true});
+      tokenizer.encode(prompt, {.special = special, .add_special_tokens = true});
   GeneratedText out;
-  StreamDecoder decoder(tokenizer_, true);
+  StreamDecoder decoder(tokenizer, true);
   StopStrings filter(stops);
   const auto show = [&](const std::string& piece) {
     if (piece.empty()) return;
     out.text += piece;
     on_text(piece);
   };
-  out.stats = generator_.generate(prompt_ids, options, [&](int32_t id) {
+  out.stats = generator.generate(prompt_ids, options, [&](int32_t id) {
     out.ids.push_back(id);
     show(filter.push(decoder.push(id)));
     out.stopped = filter.stopped();
     return !out.stopped && !(stop && stop());
   });
-  pretrained_.check_intact();
   show(filter.push(decoder.flush()));
   show(filter.flush());
+  return out;
+}
+
+GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
+                                      const std::vector<std::string>& stops, bool special,
+                                      const std::function<void(const std::string&)>& on_text,
+                                      const std::function<bool()>& stop) {
+  GeneratedText out = generate_text(*pretrained_.model, generator_, tokenizer_, prompt,
+                                    std::move(options), stops, special, on_text, stop);
+  pretrained_.check_intact();
   return out;
 }
 

@@ -18,6 +18,15 @@ struct GeneratedText {
   GenerateStats stats;
 };
 
+// From text to text. End tokens are the model's. `special`: tokens such as <|EOT|> written in the
+// prompt are meant. Pieces of text arrive as soon as they are certain. `stop` is asked after each
+// token.
+GeneratedText generate_text(Transformer& model, Generator& generator, const Tokenizer& tokenizer,
+                            const std::string& prompt, GenerateOptions options,
+                            const std::vector<std::string>& stops, bool special,
+                            const std::function<void(const std::string&)>& on_text,
+                            const std::function<bool()>& stop = {});
+
 // A model folder with its tokenizer, from text to text.
 class TextGenerator {
  public:
@@ -25,8 +34,7 @@ class TextGenerator {
   Transformer& model() { return *pretrained_.model; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
-  // End tokens are the model's. `special`: tokens such as <|EOT|> written in the prompt are meant.
-  // Pieces of text arrive as soon as they are certain. `stop` is asked after each token.
+  // As generate_text, and Error{kIo} if the files under the weights were cut short meanwhile.
   GeneratedText generate(const std::string& prompt, GenerateOptions options,
                          const std::vector<std::string>& stops, bool special,
                          const std::function<void(const std::string&)>& on_text,

@@ -7,6 +7,7 @@
 #include "cli/options.h"
 #include "cli/stop_signals.h"
 #include "cli/train_report.h"
+#include "cli/train_watch.h"
 #include "core/parallel.h"
 #include "train/run.h"
 
@@ -46,6 +47,7 @@ int run(const Options& o, const Cli& cli) {
   } else {
     run.check_fresh();
   }
+  watch_run(run);
   report.begin(run);
   const StopSignals stop;
   const bool finished = run.train([&](const Progress& progress) {
@@ -64,7 +66,7 @@ void add_train(Cli& cli) {
       "  hadal train recipes/text_small.toml --out runs/text\n"
       "  hadal train recipes/text_small.toml --out runs/text --set run.steps=500 --resume\n"
       "  hadal train recipes/text_small.toml --explain\n"
-      "The model ends in DIR/model, the log of every step in DIR/log.jsonl. Ctrl-C (SIGINT, "
+      "The model ends in DIR/model, the log of every step in DIR/metrics.jsonl. Ctrl-C (SIGINT, "
       "SIGTERM)\n"
       "finishes the step, saves, and prints the command that goes on; twice stops at once.\n");
   auto o = std::make_shared<Options>();

@@ -12,7 +12,10 @@ std::string progress_text(const Progress& p) {
   std::string text = fmt::format("step {}/{}  loss {:.4f}  bits/byte {:.4f}", p.step, p.steps,
                                  p.loss, p.bits_per_byte);
   if (p.evaluation) text += fmt::format("  valid {:.4f}", p.evaluation->bits_per_byte);
-  text += fmt::format("  {:.0f} tok/s  MaxVio {:.2f}", p.tokens_per_s, p.max_vio);
+  text += fmt::format("  {:.0f} tok/s", p.tokens_per_s);
+  if (p.share_of_peak > 0) text += fmt::format(" {:.0f}% of peak", 100 * p.share_of_peak);
+  if (p.max_vio > 0) text += fmt::format("  MaxVio {:.2f}", p.max_vio);
+  text += fmt::format("  {:.0f} MB", static_cast<double>(p.memory.resident_bytes) / 1e6);
   if (p.evaluation && !p.evaluation->mtp_loss.empty()) {
     text += fmt::format("  accept {:.0f}%", 100 * p.evaluation->acceptance);
   }
@@ -57,13 +60,10 @@ void TrainReport::begin(TrainRun& run) {
 
 void TrainReport::step(const Progress& progress) {
   if (first_max_vio_ < 0) first_max_vio_ = progress.max_vio;
-  const int64_t every = progress.step;
-  const bool fresh =
-      progress.evaluation &&
-      (!last_.evaluation || progress.evaluation->bits_per_byte != last_.evaluation->bits_per_byte);
+  const bool fresh = progress.evaluation && progress.evaluation->step == progress.step;
   last_ = progress;
   if (!progress.applied) line_.keep(not_applied_text(progress));
-  if (fresh || every == progress.steps || !progress.applied) {
+  if (fresh || progress.step == progress.steps || !progress.applied) {
     line_.keep(progress_text(progress));
   } else {
     line_.show(progress_text(progress));

@@ -84,6 +84,10 @@ Rate rate_of(Fn fn) {
 
 }  // namespace
 
+double arithmetic_roof(double (*peak)(int64_t) noexcept, const RoofOptions& options) {
+  return arithmetic_rate(peak, num_threads(), options);
+}
+
 Roofs measure_roofs(const RoofOptions& options) {
   const Kernels& kernel = kernels();
   Roofs roofs;

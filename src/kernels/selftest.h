@@ -51,6 +51,9 @@ struct RoofOptions {
   int64_t repeats = 7;
   double seconds_of_arithmetic = 0.02;  // each run
 };
+// Operations per second of one kind of arithmetic (kernels().peak_fp32, ...) on num_threads()
+// threads: the best of options.repeats runs.
+double arithmetic_roof(double (*peak)(int64_t) noexcept, const RoofOptions& options = {});
 // For kernels() with 1 and with num_threads() threads. About two seconds.
 Roofs measure_roofs(const RoofOptions& options = {});
 

@@ -205,6 +205,19 @@ Inspection inspect_model(const ModelConfig& config) {
   return out;
 }
 
+double training_flops_per_token(const Inspection& x, int64_t sequence_length) {
+  constexpr double kForwardAndBackward = 3;
+  const ModelConfig& c = x.config;
+  const int64_t modules = c.num_nextn_predict_layers;
+  const int64_t matrices = x.active + x.mtp_active + modules * c.vocab_size * c.hidden_size;
+  const int64_t v_head_dim = c.hadal_attention == "mla" ? c.v_head_dim : c.head_dim;
+  const int64_t products =
+      (c.num_hidden_layers + modules) * c.num_attention_heads * (c.qk_head_dim() + v_head_dim);
+  const double attended = static_cast<double>(sequence_length + 1) / 2;
+  return kForwardAndBackward * 2 *
+         (static_cast<double>(matrices) + static_cast<double>(products) * attended);
+}
+
 std::string inspection_text(const Inspection& x) {
   const ModelConfig& c = x.config;
   Table table;

@@ -47,6 +47,10 @@ struct Inspection {
 
 // From a config alone, in milliseconds: lists the model's tensors and allocates none.
 Inspection inspect_model(const ModelConfig& config);
+// Operations of training on one token of a row of so many: forward and backward (three times the
+// forward), MTP modules and their heads included, nothing that is computed again. A token attends
+// to itself and all before it in its row.
+double training_flops_per_token(const Inspection& inspection, int64_t sequence_length);
 std::string inspection_text(const Inspection& inspection);
 OrderedJson inspection_json(const Inspection& inspection);
 

@@ -15,6 +15,14 @@ ModelConfig released(const std::string& name) {
   return load_config(source_dir() / "tests/fuzz/corpus/config" / (name + ".json"), warnings);
 }
 
+TEST(Inspect, OperationsOfTraining) {
+  const Inspection x = inspect_model(released("deepseek_v3"));
+  // 36.6e9 of the model, 61 + 1 layers of 128 heads of 192 + 128, one module with the head again.
+  const double matrices = 36'624'596'992.0 + double(x.mtp_active) + 129280.0 * 7168;
+  const double attention = 62.0 * 128 * (192 + 128) * 4097 / 2;
+  EXPECT_DOUBLE_EQ(training_flops_per_token(x, 4096), 6 * (matrices + attention));
+}
+
 // The report's and the released files' figures.
 TEST(Inspect, CountsDeepseekV3) {
   const Inspection x = inspect_model(released("deepseek_v3"));

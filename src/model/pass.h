@@ -16,6 +16,9 @@ namespace hadal {
 struct MoeLoad {
   int64_t layer = 0;
   std::vector<int64_t> counts;  // [N_r]
+  // Entropy of the router's scores, nats, summed over so many tokens; 0 of 0 unless measured.
+  double entropy_sum = 0;
+  int64_t measured_tokens = 0;
 };
 
 // Everything the modules share in one training pass over B sequences of T tokens, B*T rows.
@@ -30,6 +33,7 @@ struct TrainPass {
   // micro-batches).
   float sequence_alpha = 0, batch_alpha = 0;
   double weight = 1;
+  bool measure = false;  // the entropy of the routers' scores too
   // Results that modules add to.
   double balance_loss = 0;
   std::vector<MoeLoad> loads{};

@@ -106,6 +106,7 @@ TrainPass Transformer::begin_pass(int64_t sequences, int64_t sequence_length,
   TrainPass pass{.saved = saved_, .scratch = scratch_};
   pass.precision = options.precision;
   pass.sequence_length = sequence_length;
+  pass.measure = options.measure;
   pass.positions = ids_of(positions_);
   pass.spans = spans_;
   pass.sequence_alpha = options.sequence_alpha;

@@ -30,8 +30,9 @@ struct TrainOptions {
   float mtp_lambda = 0;      // lambda of sec. 2.2; the modules share it: lambda / D each
   float sequence_alpha = 0;  // complementary sequence-wise balance loss
   float batch_alpha = 0;     // classic auxiliary loss
-  double weight = 1;  // of this micro-batch in the step's gradient (tokens / tokens of the step)
-  bool mtp = true;    // run the MTP modules at all
+  double weight = 1;     // of this micro-batch in the step's gradient (tokens / tokens of the step)
+  bool mtp = true;       // run the MTP modules at all
+  bool measure = false;  // MoeLoad::entropy_sum too
 };
 struct Losses {
   CrossEntropy main;

@@ -167,6 +167,31 @@ void router_select(In2 scores, In1 bias, const RouterShape& shape, View<int32_t,
 
 // With g_j = c s_j / S and S = sum of the chosen s + 1e-20:
 // dL/ds_j = c / S * (dL/dg_j - sum_k dL/dg_k s_k / S).
+double score_entropy(In2 scores) {
+  constexpr int64_t kTokensPerBlock = 64;
+  const int64_t tokens = scores.dim(0), experts = scores.dim(1);
+  std::vector<double> sums(static_cast<size_t>((tokens + kTokensPerBlock - 1) / kTokensPerBlock));
+  parallel_tasks(static_cast<int64_t>(sums.size()), [&](int64_t block) {
+    double entropy = 0;
+    const int64_t end = std::min(tokens, (block + 1) * kTokensPerBlock);
+    for (int64_t t = block * kTokensPerBlock; t < end; ++t) {
+      // With p = s / S: -sum p ln p = ln S - (sum s ln s) / S
+      double sum = 0, weighted = 0;
+      for (int64_t e = 0; e < experts; ++e) {
+        const float s = scores.row(t)[e];
+        if (s <= 0) continue;
+        sum += double(s);
+        weighted += double(s) * double(std::log(s));
+      }
+      if (sum > 0) entropy += std::log(sum) - weighted / sum;
+    }
+    sums[static_cast<size_t>(block)] = entropy;
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
 void router_select_backward(In2 dgates, In2 scores, View<const int32_t, 2> experts,
                             const RouterShape& shape, Out2 dscores) {
   check_router_shape("router_select_backward", shape);

@@ -35,6 +35,11 @@ void router_scores(In2 logits, const RouterShape& shape, Out2 scores);
 void router_select(In2 scores, In1 bias, const RouterShape& shape, View<int32_t, 2> experts,
                    Out2 gates);
 
+// How undecided a router is: the entropy of each token's scores divided by their sum, in nats,
+// summed over the tokens. T ln N_r when all experts are worth the same to all tokens. A token whose
+// scores are all 0 counts 0.
+double score_entropy(In2 scores);
+
 // Adds to dscores [T, N_r] what dL/dgates gives (the choice itself has no gradient).
 void router_select_backward(In2 dgates, In2 scores, View<const int32_t, 2> experts,
                             const RouterShape& shape, Out2 dscores);

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 
+#include "core/parallel.h"
 #include "tests/support/testing.h"
 
 namespace hadal {
@@ -375,6 +377,31 @@ TEST(Router, RefusesWrongShapes) {
   EXPECT_ERROR(router_scores_backward(narrow, scores, shape, scores), kShape, "dscores is");
   EXPECT_ERROR(router_scores_backward(scores, narrow, shape, scores), kShape, "scores is");
   EXPECT_ERROR(router_scores_backward(scores, scores, shape, narrow), kShape, "dlogits is");
+}
+
+TEST(Router, EntropyOfScores) {
+  constexpr int64_t kTokens = 200, kExperts = 16;
+  const Matrix even = filled(kTokens, kExperts, 0.25f), sure = filled(kTokens, kExperts, 0);
+  const Matrix mixed({kTokens, kExperts});
+  double expected = 0;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    double sum = 0;
+    for (int64_t e = 0; e < kExperts; ++e) {
+      mixed.row(t)[e] = float((t * 7 + e * e * 3) % 11) / 11;
+      sum += double(mixed.row(t)[e]);
+    }
+    for (int64_t e = 0; e < kExperts; ++e) {
+      const double p = double(mixed.row(t)[e]) / sum;
+      if (p > 0) expected -= p * std::log(p);
+    }
+    if (t > 0) sure.row(t)[t % kExperts] = 0.7f;  // token 0 has no score at all
+  }
+  EXPECT_NEAR(score_entropy(even), kTokens * std::log(double(kExperts)), 1e-3);
+  EXPECT_NEAR(score_entropy(sure), 0, 1e-3);
+  EXPECT_NEAR(score_entropy(mixed), expected, 1e-4 * expected);
+  const double all = score_entropy(mixed);
+  const ScopedThreads one(1);
+  EXPECT_EQ(score_entropy(mixed), all);
 }
 
 }  // namespace

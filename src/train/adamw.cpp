@@ -70,7 +70,7 @@ double WeightDecay::of(ParamGroup group) const {
   return 0;
 }
 
-double gradient_norm(const Params& params) {
+double gradient_norm(const Params& params, std::vector<double>* layers) {
   const TimedPart timed(StepPart::kOptimizer);
   const auto& list = params.all();
   const auto pieces =
@@ -83,6 +83,15 @@ double gradient_norm(const Params& params) {
   });
   double total = 0;
   for (const double sum : sums) total += sum;
+  if (layers != nullptr) {
+    layers->clear();
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      const auto at = static_cast<size_t>(1 + list[pieces[i].index].layer);
+      if (layers->size() <= at) layers->resize(at + 1);
+      (*layers)[at] += sums[i];
+    }
+    for (double& sum : *layers) sum = std::sqrt(sum);
+  }
   return std::sqrt(total);
 }
 

@@ -25,8 +25,9 @@ struct AdamWOptions {
 };
 
 // L2 norm of all gradients. Sums in double over fixed blocks of each tensor, added in the order of
-// the list: the same bits for any number of threads.
-double gradient_norm(const Params& params);
+// the list: the same bits for any number of threads. `layers`, if given, gets the norm of each
+// layer's part: [0] of what is outside the layers, [1 + l] of layer l.
+double gradient_norm(const Params& params, std::vector<double>* layers = nullptr);
 
 // AdamW over every parameter that has a gradient:
 //   g' = g * min(1, clip / norm);  m += (1-b1)(g' - m);  v += (1-b2)(g'^2 - v)

@@ -185,5 +185,28 @@ TEST(GradientNorm, IsTheSameBitsForAnyNumberOfThreads) {
   }
 }
 
+TEST(AdamW, NormsOfTheLayersAreThoseOfTheWhole) {
+  Params params;
+  params.add("outside", {3, 5}, ParamGroup::kEmbedding);
+  params.add("a", {40, 1000}, ParamGroup::kMatrix, 2);  // more than one block
+  params.add("b", {7}, ParamGroup::kNorm, 2);
+  params.add("c", {4, 4}, ParamGroup::kMatrix, 0);
+  params.allocate_training();
+  double outside = 0, second = 0, first = 0;
+  for (const Param& p : params.all()) {
+    for (int64_t i = 0; i < p.size(); ++i) {
+      p.gradient[i] = 0.01f * float(i % 17 - 5);
+      (p.layer < 0 ? outside : p.layer == 2 ? second : first) += std::pow(double(p.gradient[i]), 2);
+    }
+  }
+  std::vector<double> layers{9, 9, 9, 9, 9, 9};  // what was there before goes
+  EXPECT_EQ(gradient_norm(params, &layers), gradient_norm(params));
+  ASSERT_EQ(layers.size(), 4u);
+  EXPECT_NEAR(layers[0], std::sqrt(outside), 1e-9);
+  EXPECT_NEAR(layers[1], std::sqrt(first), 1e-9);
+  EXPECT_EQ(layers[2], 0);
+  EXPECT_NEAR(layers[3], std::sqrt(second), 1e-6);
+}
+
 }  // namespace
 }  // namespace hadal

@@ -24,6 +24,8 @@ void add_loads(std::span<const MoeLoad> loads, std::vector<MoeLoad>& total) {
         loads[i].layer == total[i].layer && loads[i].counts.size() == total[i].counts.size(),
         kInternal, "MoE layer ", loads[i].layer, " where layer ", total[i].layer, " was expected");
     for (size_t e = 0; e < loads[i].counts.size(); ++e) total[i].counts[e] += loads[i].counts[e];
+    total[i].entropy_sum += loads[i].entropy_sum;
+    total[i].measured_tokens += loads[i].measured_tokens;
   }
 }
 

@@ -43,6 +43,7 @@ TEST(BenchTrain, counts_the_arithmetic_of_the_model) {
   const Inspection model = inspect_model(recipe_model(recipe, {}));
   const double attention = 17.0 * 2 * 2 * (8 + 4 + 8) * 2;  // layers, heads
   EXPECT_DOUBLE_EQ(bench.flops_per_token, 3 * (static_cast<double>(2 * model.active) + attention));
+  EXPECT_DOUBLE_EQ(bench.flops_per_token, training_flops_per_token(model, 33));
   EXPECT_EQ(bench.tokens_a_step, 132);
   EXPECT_EQ(bench.parameters, bench.gradients / 4);
   EXPECT_GE(bench.moments, 2 * bench.gradients);

@@ -284,6 +284,9 @@ void check_recipe(const TrainRecipe& r) {
     HADAL_CHECK(source.valid.empty() || r.data.valid_share == 0, kUsage, "source \"", source.name,
                 "\" has valid and data.valid_share is set, expected one of them");
   }
+  HADAL_CHECK(r.run.sample_every == 0 || !r.run.sample_prompts.empty(), kUsage,
+              "run.sample_every is ", r.run.sample_every,
+              ", but run.sample_prompts names no text to begin with");
   HADAL_CHECK(in_list("constant, cosine, wsd", r.optim.schedule), kUsage, "optim.schedule is \"",
               r.optim.schedule, "\", expected constant, cosine or wsd");
   const Precision precision = find_precision(r.run.precision);

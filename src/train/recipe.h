@@ -38,6 +38,10 @@ struct TrainRecipe {
     std::string fp8_gradient_tiles = "1x128";
     std::string init_from;     // folder of a model to start from; empty: optim.init
     int64_t eval_buckets = 2;  // parts of a row whose loss an evaluation tells apart
+    int64_t layers_every = 10;
+    int64_t sample_every = 0;  // 0: no samples
+    int64_t sample_tokens = 64;
+    std::vector<std::string> sample_prompts;
   } run;
   struct {
     std::vector<std::string> train, valid;

@@ -1,9 +1,10 @@
 #include "train/run.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "core/json.h"
+#include "core/parallel.h"
+#include "model/inspect.h"
 #include "model/pretrained.h"
 #include "train/checkpoint.h"
 
@@ -12,6 +13,14 @@ namespace {
 
 TokenizerFacts facts_of(const Tokenizer& tokenizer) {
   return {tokenizer.vocab_size(), tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()};
+}
+
+// What a report says of a run beside its recipe.
+OrderedJson facts_json(const Inspection& model, double flops, double peak) {
+  return {{"parameters", model.parts.total()}, {"mtp_parameters", model.mtp.total()},
+          {"active_parameters", model.active}, {"kv_bytes_per_token", model.kv_bytes},
+          {"training_flops_per_token", flops}, {"peak_flops_per_s", peak},
+          {"threads", num_threads()}};
 }
 
 }  // namespace
@@ -37,7 +46,7 @@ TrainRun::TrainRun(const TrainRecipe& recipe, const TokenizeWatch& watch)
 }
 
 void TrainRun::check_fresh() const {
-  HADAL_CHECK(!fs::exists(out_ / "log.jsonl") && checkpoint_steps(out_).empty(), kUsage,
+  HADAL_CHECK(!fs::exists(out_ / kMetricsFile) && checkpoint_steps(out_).empty(), kUsage,
               out_.string(), " holds a run already; --resume goes on with it");
 }
 
@@ -50,23 +59,18 @@ std::optional<fs::path> TrainRun::resume(std::vector<std::string>& passed_over,
     set_aside_checkpoints_after(out_, saved_);
   }
   remove_unfinished_checkpoints(out_);
-  cut_log();
   return newest;
 }
 
-// Steps after the checkpoint will be done again; the last line may have been cut short.
-void TrainRun::cut_log() const {
-  const fs::path path = out_ / "log.jsonl";
-  if (!fs::exists(path)) return;
-  std::istringstream lines(read_file(path));
-  std::string kept;
-  for (std::string line; std::getline(lines, line);) {
-    const Json entry = Json::parse(line, nullptr, false);
-    if (entry.is_object() && entry.value("step", int64_t{0}) <= trainer_->state().step) {
-      kept += line + "\n";
-    }
+std::vector<SampleText> TrainRun::samples(const Progress& progress) {
+  std::vector<SampleText> texts;
+  const int64_t every = recipe_.run.sample_every;
+  const bool due = every > 0 && (progress.step % every == 0 || trainer_->done());
+  if (!sampler_ || !due || !progress.applied) return texts;
+  for (const std::string& prompt : recipe_.run.sample_prompts) {
+    texts.push_back({prompt, sampler_(*model_, prompt)});
   }
-  write_file_atomically(path, kept);
+  return texts;
 }
 
 // At most the newest run.keep, the best, and the one being written; less what is there already.
@@ -85,7 +89,7 @@ void TrainRun::check_room() const {
               " bytes and the model; run.keep = ", recipe_.run.keep);
 }
 
-void TrainRun::save(AppendFile& log) {
+void TrainRun::save(MetricsLog& log) {
   log.sync();  // the steps that the checkpoint stands for
   save_checkpoint(*trainer_, out_, recipe_.data.tokenizer);
   saved_ = trainer_->state().step;
@@ -93,23 +97,33 @@ void TrainRun::save(AppendFile& log) {
 
 // Weights are as they were after a step that was not applied, but a checkpoint of it would push out
 // those from before the trouble.
-void TrainRun::after_step(Progress& progress, AppendFile& log) {
+void TrainRun::after_step(Progress& progress, MetricsLog& log) {
   const int64_t every = recipe_.run.checkpoint_every;
   const bool due = every > 0 && progress.step % every == 0 && progress.applied;
   const auto& evaluation = trainer_->last_evaluation();
   const bool evaluated = evaluation && evaluation->step == progress.step;
   if (due && !data_.held_out.empty() && !evaluated) progress.evaluation = trainer_->evaluate();
-  log.write(progress_json(progress).dump() + "\n");
+  log.add(progress, samples(progress));
   if (due) save(log);
+}
+
+MetricsLog TrainRun::open_log() {
+  const Inspection model = inspect_model(model_->config());
+  const double flops = training_flops_per_token(model, recipe_.data.sequence_length);
+  trainer_->set_peak(flops, peak_flops_per_s_);
+  write_file_atomically(out_ / "recipe.json", recipe_json(recipe_).dump(2) + "\n");
+  write_file_atomically(out_ / "run.json",
+                        facts_json(model, flops, peak_flops_per_s_).dump(2) + "\n");
+  return MetricsLog(out_, trainer_->state().step);
 }
 
 bool TrainRun::train(const std::function<bool(const Progress&)>& each) {
   make_folder(out_ / "checkpoints");
-  write_file_atomically(out_ / "recipe.json", recipe_json(recipe_).dump(2) + "\n");
-  AppendFile log(out_ / "log.jsonl");
+  MetricsLog log = open_log();
   { const AtomicFile probe(out_ / "checkpoints" / "probe"); }  // can it be written?
   check_room();
   if (!data_.held_out.empty()) before_ = trainer_->evaluate();
+  if (before_ && before_->step == 0) log.add_start(*before_);
   trainer_->run([&](const Progress& done) {
     Progress progress = done;
     after_step(progress, log);
@@ -134,46 +148,6 @@ bool TrainRun::train(const std::function<bool(const Progress&)>& each) {
   options.tokenizer = recipe_.data.tokenizer;
   save_pretrained(*model_, model_folder(), options);
   return true;
-}
-
-OrderedJson evaluation_json(const Evaluation& e) {
-  OrderedJson json{{"loss", e.loss},
-                   {"bits_per_byte", e.bits_per_byte},
-                   {"tokens", e.tokens},
-                   {"bytes", e.bytes},
-                   {"max_vio", e.max_vio},
-                   {"max_vio_by_layer", e.violations},
-                   {"loss_by_position", e.loss_by_position}};
-  if (!e.mtp_loss.empty()) {
-    json["mtp_loss"] = e.mtp_loss;
-    json["acceptance"] = e.acceptance;
-  }
-  if (e.sources.size() > 1) {
-    for (const SourceEvaluation& s : e.sources) {
-      json["sources"][s.name] = {{"loss", s.loss},
-                                 {"bits_per_byte", s.bits_per_byte},
-                                 {"tokens", s.tokens},
-                                 {"bytes", s.bytes}};
-    }
-  }
-  return json;
-}
-
-OrderedJson progress_json(const Progress& p) {
-  OrderedJson json{{"step", p.step},
-                   {"tokens", p.tokens},
-                   {"loss", p.loss},
-                   {"mtp_loss", p.mtp_loss},
-                   {"bits_per_byte", p.bits_per_byte},
-                   {"rows", p.rows},
-                   {"lr", p.lr},
-                   {"gradient_norm", p.gradient_norm},
-                   {"max_vio", p.max_vio},
-                   {"tokens_per_s", p.tokens_per_s},
-                   {"applied", p.applied}};
-  if (!p.applied) json["data_rows"] = {p.row, p.row + p.rows - 1};
-  if (p.evaluation) json["evaluation"] = evaluation_json(*p.evaluation);
-  return json;
 }
 
 }  // namespace hadal

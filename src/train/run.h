@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/files.h"
+#include "train/metrics_log.h"
 #include "train/run_data.h"
 #include "train/trainer.h"
 
@@ -14,7 +15,9 @@ namespace hadal {
 
 // A run from a recipe to a model folder: reads the data, makes the model, trains it, writes
 //   OUT/lock              held by the one process that may write here
-//   OUT/log.jsonl         a JSON object a step
+//   OUT/metrics.jsonl     a JSON object a step (train/metrics_log.h), and OUT/tensorboard
+//   OUT/recipe.json       every key's value
+//   OUT/run.json          sizes of the model, and what the machine can do
 //   OUT/checkpoints/...   as run.checkpoint_every says (train/checkpoint.h)
 //   OUT/model             the trained model as a Hugging Face folder: FP32, or after training in
 //   FP8
@@ -33,6 +36,13 @@ class TrainRun {
   // aside. `allowed`: keys of the recipe that may differ from the checkpoint's.
   std::optional<fs::path> resume(std::vector<std::string>& passed_over,
                                  std::span<const std::string> allowed = {});
+  // Operations per second this machine can do at most in the run's precision, measured by the
+  // caller: steps then say what share of it they use.
+  void set_peak(double flops_per_s) { peak_flops_per_s_ = flops_per_s; }
+  // Goes on from a prompt with the model as it is; called every run.sample_every steps. It may not
+  // change the model: a run is the same bits with and without it.
+  using Sampler = std::function<std::string(Transformer& model, const std::string& prompt)>;
+  void set_sampler(Sampler sampler) { sampler_ = std::move(sampler); }
   // To the end: true. Or until `each`, called after every step, returns false: then the step is
   // saved, and the answer is false. Before the first step, Error{kResource} if the disk has no room
   // for the checkpoints. Error{kNumbers} after run.max_bad_steps steps in a row with a loss or
@@ -50,10 +60,11 @@ class TrainRun {
   const std::optional<Evaluation>& after() const { return after_; }
 
  private:
-  void cut_log() const;
   void check_room() const;
-  void after_step(Progress& progress, AppendFile& log);
-  void save(AppendFile& log);
+  MetricsLog open_log();
+  void after_step(Progress& progress, MetricsLog& log);
+  void save(MetricsLog& log);
+  std::vector<SampleText> samples(const Progress& progress);
 
   TrainRecipe recipe_;
   fs::path out_;
@@ -64,10 +75,8 @@ class TrainRun {
   std::unique_ptr<Trainer> trainer_;
   std::optional<Evaluation> before_, after_;
   std::vector<std::string> warnings_;
+  Sampler sampler_;
+  double peak_flops_per_s_ = 0;
 };
-
-// One line of log.jsonl.
-OrderedJson progress_json(const Progress& progress);
-OrderedJson evaluation_json(const Evaluation& evaluation);
 
 }  // namespace hadal

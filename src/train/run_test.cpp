@@ -77,8 +77,11 @@ std::string resumed(const TrainRecipe& r, std::vector<std::string>& passed_over)
 
 std::vector<Json> log_of(const fs::path& run) {
   std::vector<Json> lines;
-  std::istringstream text(read_file(run / "log.jsonl"));
-  for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
+  std::istringstream text(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) {
+    const Json entry = Json::parse(line);
+    if (entry["step"] > 0) lines.push_back(entry);  // that of step 0 is the evaluation before
+  }
   return lines;
 }
 

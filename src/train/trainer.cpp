@@ -161,7 +161,7 @@ TrainOptions Trainer::train_options(const StepPlan& plan) const {
 }
 
 // The gradient of the whole batch, a micro-batch at a time: each counts by its share of targets.
-Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan) {
+Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan, bool by_layer) {
   const int64_t sequences = text.batch.sequences;
   const int64_t micro = recipe_.batch.micro == 0 ? sequences : recipe_.batch.micro;
   const auto all = static_cast<double>(std::max<int64_t>(targets_in(text.batch), 1));
@@ -170,15 +170,17 @@ Trainer::Sums Trainer::accumulate(const TextBatch& text, const StepPlan& plan) {
     const Batch part = slice(text.batch, begin, std::min(begin + micro, sequences));
     TrainOptions options = train_options(plan);
     options.weight = static_cast<double>(targets_in(part)) / all;
+    options.measure = by_layer;
     sums.add(model_.forward_backward(part, options));
   }
   return sums;
 }
 
 // NaN on the way to a router ends a pass; the step is then one that is not finite like others.
-Trainer::Sums Trainer::accumulate_if_finite(const TextBatch& text, const StepPlan& plan) {
+Trainer::Sums Trainer::accumulate_if_finite(const TextBatch& text, const StepPlan& plan,
+                                            bool by_layer) {
   try {
-    return accumulate(text, plan);
+    return accumulate(text, plan, by_layer);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kNumbers) throw;
     Sums sums;
@@ -188,14 +190,23 @@ Trainer::Sums Trainer::accumulate_if_finite(const TextBatch& text, const StepPla
   }
 }
 
+// Each layer is looked at closely now and then only: it takes time, and lines that many experts
+// make long.
+bool Trainer::layers_due() const {
+  const int64_t next = state_.step + 1;
+  return next == 1 || next == recipe_.run.steps || next % recipe_.run.layers_every == 0;
+}
+
 Progress Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
   const StepPlan plan = schedule_.at(state_.step);
   const TextBatch text = train_.batch(state_.row, plan.rows);
 
   model_.params().zero_gradients();
-  const Sums sums = accumulate_if_finite(text, plan);
-  const double norm = gradient_norm(model_.params());
+  const bool by_layer = layers_due();
+  const Sums sums = accumulate_if_finite(text, plan, by_layer);
+  std::vector<double> layer_norms;
+  const double norm = gradient_norm(model_.params(), by_layer ? &layer_norms : nullptr);
   const bool applied = sums.finite() && std::isfinite(norm);
   if (applied) {
     if (ema_) ema_->wait();  // from here on the weights change
@@ -222,7 +233,11 @@ Progress Trainer::step() {
   progress.lr = plan.lr;
   progress.gradient_norm = norm;
   progress.max_vio = worst_violation(sums.loads);
+  progress.gamma = plan.gamma;
+  progress.sequence_alpha = plan.sequence_alpha;
+  progress.mtp_lambda = plan.lambda;
   progress.applied = applied;
+  if (by_layer) progress.layers = layer_metrics(layer_norms, sums.loads);
   measure(progress, seconds_since(begin), sums.main.count);
   return progress;
 }
@@ -235,7 +250,10 @@ void Trainer::measure(Progress& progress, double seconds, int64_t tokens) {
   progress.tokens = state_.tokens;
   progress.not_applied = state_.not_applied;
   progress.not_applied_in_a_row = state_.not_applied_in_a_row;
+  progress.seconds = seconds;
   progress.tokens_per_s = rate_;
+  if (peak_flops_per_s_ > 0) progress.share_of_peak = rate_ * flops_per_token_ / peak_flops_per_s_;
+  progress.memory = memory_use();
   const int64_t left = schedule_.tokens_before(std::max(recipe_.run.steps, state_.step)) -
                        schedule_.tokens_before(state_.step);
   progress.eta_s = static_cast<double>(left) / std::max(rate_, 1e-9);

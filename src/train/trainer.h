@@ -11,6 +11,7 @@
 #include "train/balance.h"
 #include "train/data.h"
 #include "train/ema.h"
+#include "train/metrics.h"
 #include "train/recipe.h"
 #include "train/run_schedule.h"
 
@@ -25,7 +26,7 @@ struct SourceEvaluation {
 
 // What held-out text says of a model.
 struct Evaluation {
-  int64_t step = 0;          // steps done
+  int64_t step = 0;          // steps done when it was made
   double loss = 0;           // nats per token
   double bits_per_byte = 0;  // nats / ln 2 / bytes of the text
   int64_t tokens = 0, bytes = 0;
@@ -49,11 +50,16 @@ struct Progress {
   double mtp_loss = 0;       // mean of the modules
   double bits_per_byte = 0;  // of this step's batch
   double lr = 0;
+  double gamma = 0, sequence_alpha = 0, mtp_lambda = 0;  // as they were in this step
   double gradient_norm = 0;
-  double max_vio = 0;       // worst layer, this step's tokens
-  double tokens_per_s = 0;  // recent mean
+  double max_vio = 0;        // worst layer, this step's tokens
+  double seconds = 0;        // of this step
+  double tokens_per_s = 0;   // recent mean
+  double share_of_peak = 0;  // of set_peak's rate; 0 without one
   double eta_s = 0;
-  int64_t tokens = 0;       // trained on so far
+  MemoryUse memory;
+  std::vector<LayerMetrics> layers;  // every run.layers_every steps and in the first and last
+  int64_t tokens = 0;                // trained on so far
   bool applied = true;      // false: loss or gradient was not finite, the step left no trace
   int64_t not_applied = 0;  // such steps so far
   int64_t not_applied_in_a_row = 0;
@@ -90,6 +96,13 @@ class Trainer {
   // For runs whose length follows from the measured rate; not below the steps done.
   void set_steps(int64_t steps);
 
+  // So that steps can say what share of the machine they use: operations of a token
+  // (training_flops_per_token), and how many a second there are at most.
+  void set_peak(double flops_per_token, double flops_per_s) {
+    flops_per_token_ = flops_per_token;
+    peak_flops_per_s_ = flops_per_s;
+  }
+
   // What a checkpoint keeps beside weights and moments.
   struct State {
     int64_t step = 0, row = 0, tokens = 0, not_applied = 0, not_applied_in_a_row = 0;
@@ -110,9 +123,10 @@ class Trainer {
  private:
   struct Sums;
   TrainOptions train_options(const StepPlan& plan) const;
-  Sums accumulate(const TextBatch& text, const StepPlan& plan);
-  Sums accumulate_if_finite(const TextBatch& text, const StepPlan& plan);
+  Sums accumulate(const TextBatch& text, const StepPlan& plan, bool by_layer);
+  Sums accumulate_if_finite(const TextBatch& text, const StepPlan& plan, bool by_layer);
   Sums evaluate_rows(TokenSource& source);
+  bool layers_due() const;
   void measure(Progress& progress, double seconds, int64_t tokens);
 
   Transformer& model_;
@@ -125,6 +139,7 @@ class Trainer {
   State state_;
   std::vector<MoeLoad> loads_;  // of the last step
   std::optional<Evaluation> evaluation_;
+  double flops_per_token_ = 0, peak_flops_per_s_ = 0;
   double rate_ = 0;  // tokens per second, smoothed
 };
 

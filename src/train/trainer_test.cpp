@@ -167,6 +167,32 @@ TEST(Trainer, Fp8GradientTilesAreARecipesChoice) {
   EXPECT_FALSE(same_weights(rows.model, blocks.model));
 }
 
+TEST(Trainer, LayersAreLookedAtNowAndThen) {
+  TrainRecipe r = tiny_recipe();
+  r.run.layers_every = 2;
+  r.run.steps = 5;
+  Bench bench(r);
+  bench.trainer.set_peak(1e6, 1e12);
+  for (int64_t step = 1; step <= 5; ++step) {
+    const Progress p = bench.trainer.step();
+    EXPECT_NEAR(p.share_of_peak, p.tokens_per_s * 1e-6, 1e-12);
+    EXPECT_EQ(p.layers.empty(), step == 3) << step;
+    if (p.layers.empty()) continue;
+    ASSERT_EQ(p.layers.size(), 4u);  // outside, dense, experts, MTP
+    double squares = 0;
+    for (const LayerMetrics& layer : p.layers) {
+      squares += layer.gradient_norm * layer.gradient_norm;
+      EXPECT_GT(layer.gradient_norm, 0) << layer.layer;
+      EXPECT_EQ(layer.load.empty(), layer.layer < 1) << layer.layer;
+      if (layer.load.empty()) continue;
+      EXPECT_EQ(layer.load, bench.trainer.last_loads()[size_t(layer.layer) - 1].counts);
+      EXPECT_GT(layer.gate_entropy, 0.5 * std::log(8.0));  // of first weights: nearly even
+      EXPECT_LE(layer.gate_entropy, std::log(8.0));
+    }
+    EXPECT_NEAR(std::sqrt(squares), p.gradient_norm, 1e-6 * p.gradient_norm);
+  }
+}
+
 TEST(Trainer, AStepThatIsNotFiniteLeavesNoTrace) {
   Bench bench;
   bench.steps(1);

@@ -1,34 +1,17 @@
 // Runs the program itself: what a user or another program sees of the commands.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <cmath>
-#include <cstdio>
 #include <fstream>
 #include <sstream>
 
 #include "core/files.h"
 #include "core/json.h"
 #include "io/safetensors.h"
-#include "tests/support/testing.h"
+#include "tests/e2e/program.h"
 
 namespace hadal {
 namespace {
-
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-};
-
-Outcome hadal(const std::string& arguments) {
-  const fs::path folder = scratch_dir();
-  const std::string command = "XDG_CACHE_HOME='" + folder.string() + "' " + HADAL_BINARY + " " +
-                              arguments + " > '" + (folder / "out").string() + "' 2> '" +
-                              (folder / "err").string() + "'";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder / "out"),
-          read_file(folder / "err")};
-}
 
 std::string golden(const std::string& name) {
   return (source_dir() / "tests" / "golden" / name).string();
@@ -239,15 +222,15 @@ TEST(Commands, TrainFromNothing) {
   // As if it had been interrupted: from step 2 on, in the middle of a line and of a checkpoint.
   fs::remove_all(fs::path(run) / "checkpoints" / "step-4");
   fs::create_directories(fs::path(run) / "checkpoints" / "step-4.tmp-1");
-  std::ofstream(fs::path(run) / "log.jsonl", std::ios::app) << "{\"step\": 5, \"lo";
+  std::ofstream(fs::path(run) / "metrics.jsonl", std::ios::app) << "{\"step\": 5, \"lo";
   const Outcome more = hadal("train " + recipe + settings + " --resume --set run.steps=6");
   ASSERT_EQ(more.code, 0) << more.err;
   EXPECT_EQ(Json::parse(more.out)["steps"], 6);
   EXPECT_FALSE(fs::exists(fs::path(run) / "checkpoints" / "step-4.tmp-1"));
-  std::istringstream log(read_file(fs::path(run) / "log.jsonl"));
-  int64_t steps = 0;
-  for (std::string line; std::getline(log, line);) EXPECT_EQ(Json::parse(line)["step"], ++steps);
-  EXPECT_EQ(steps, 6);
+  std::istringstream log(read_file(fs::path(run) / "metrics.jsonl"));
+  int64_t lines = 0;  // that of step 0 is the evaluation before
+  for (std::string line; std::getline(log, line);) EXPECT_EQ(Json::parse(line)["step"], lines++);
+  EXPECT_EQ(lines, 7);
 
   chat_with(folder / "run" / "model");
 

@@ -110,7 +110,7 @@ TEST(Interrupted, ASignalSavesAndPrintsTheCommandThatGoesOn) {
 
   const std::string command = training(folder, stopped, kSmall + std::string(" --threads 2"));
   Process first(command);
-  ASSERT_TRUE(wait_for([&] { return lines(stopped / "log.jsonl") >= 2; })) << first.err();
+  ASSERT_TRUE(wait_for([&] { return lines(stopped / "metrics.jsonl") >= 2; })) << first.err();
   first.send(SIGSTOP);
   Process second(command + " --resume");
   EXPECT_EQ(second.finish(), 1);
@@ -136,11 +136,11 @@ TEST(Interrupted, ASecondSignalEndsItAtOnce) {
     Process process(training(folder, run,
                              "--set data.sequence_length=512 --set batch.sequences=16"
                              " --set batch.micro=4 --set data.eval_sequences=1 --threads 1"));
-    ASSERT_TRUE(wait_for([&] { return lines(run / "log.jsonl") >= 1; }));
+    ASSERT_TRUE(wait_for([&] { return lines(run / "metrics.jsonl") >= 2; }));
     process.send(SIGINT);
     ASSERT_TRUE(wait_for([&] { return process.said("stopping after this step"); }));
     EXPECT_EQ(process.finish(signal), 128 + signal);
-    EXPECT_EQ(lines(run / "log.jsonl"), 1);
+    EXPECT_EQ(lines(run / "metrics.jsonl"), 2);  // of steps 0 and 1
   }
 }
 

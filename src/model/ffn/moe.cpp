@@ -79,7 +79,7 @@ class Moe final : public Ffn {
     router_.forward(x, saved->scores, Precision::kFp32);
     router_scores(saved->scores, shape_, saved->scores);
     saved->routing = route(saved->scores, pass.saved);
-    count_load(saved->routing, pass);
+    count_load(saved->routing, saved->scores, pass);
     add_balance_loss(*saved, pass, {});
 
     const Arena::Scope scope(pass.scratch);
@@ -209,11 +209,15 @@ class Moe final : public Ffn {
     return r;
   }
 
-  void count_load(const Routing& routing, TrainPass& pass) const {
+  void count_load(const Routing& routing, In2 scores, TrainPass& pass) const {
     MoeLoad load{layer_, std::vector<int64_t>(static_cast<size_t>(shape_.experts))};
     for (int64_t e = 0; e < shape_.experts; ++e) {
       load.counts[static_cast<size_t>(e)] =
           routing.offsets.data()[e + 1] - routing.offsets.data()[e];
+    }
+    if (pass.measure) {
+      load.entropy_sum = score_entropy(scores);
+      load.measured_tokens = scores.dim(0);
     }
     pass.loads.push_back(std::move(load));
   }

@@ -1,0 +1,24 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+namespace hadal {
+
+// Do two treatments differ? Each pair had the same seed, so what the seed does falls out of the
+// difference.
+struct PairedTest {
+  int64_t pairs = 0;
+  double mean = 0;    // of b - a
+  double spread = 0;  // standard deviation of b - a
+  // Chance of a mean this far from 0, either way, if nothing but noise (taken as normal) were at
+  // work: Student's t with pairs - 1 degrees of freedom. 1 with fewer than two pairs, and when all
+  // differences are 0.
+  double p = 1;
+};
+// Error{kUsage} unless both have the same length.
+PairedTest paired_test(std::span<const double> a, std::span<const double> b);
+
+// Chance that Student's t of so many degrees of freedom is further from 0 than t.
+double student_two_sided(double t, double freedom);
+
+}  // namespace hadal
