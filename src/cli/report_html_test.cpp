@@ -27,7 +27,7 @@ TEST(ReportHtml, NothingOfARunIsMarkup) {
       scratch_dir() / "a<b>&\"{{script}}",
       {{"step", 1},
        {kAttack, 1.5},
-       {"samples", {{{"prompt", kAttack}, {"text", std::string("\u2028") + kAttack + "\xff"}}}}});
+       {"samples", {{{"prompt", kAttack}, {"text", std::string("\u2028") + kAttack}}}}});
   write_file_atomically(run / "recipe.json", OrderedJson{{kAttack, kAttack}}.dump());
   const std::string plain =
       report_html(load_histories({run_at(scratch_dir() / "b", {{"step", 1}})}), "title");

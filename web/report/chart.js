@@ -44,7 +44,7 @@ function fixed(digits) {
 
 function percent(x) {
   if (x === null || x === undefined || !isFinite(x)) return "–";
-  return (100 * x).toFixed(x < 0.0995 ? 1 : 0) + "%";
+  return (100 * x).toFixed(x !== 0 && x < 0.0995 ? 1 : 0) + "%";
 }
 
 function bytes(x) {
@@ -69,8 +69,11 @@ function last(values) {
   return null;
 }
 
-// Exponential mean; its start is not pulled towards zero.
-function smoothed(values, weight) {
+// Exponential mean over about this share of the values, or null where that is less than two of
+// them. Its start is not pulled towards zero.
+function smoothed(values, share) {
+  const weight = 1 - 2 / (share * values.length);
+  if (weight <= 0) return null;
   let sum = 0, total = 0;
   return values.map((v) => {
     if (v === null) return null;

@@ -5,7 +5,7 @@ data.runs.forEach((run, i) => {
   run.index = i;
   run.color = `var(--s${i % 8})`;
 });
-const view = {smooth: 0.8, axis: "step", log: false, hidden: new Set(), run: 0, sample: null};
+const view = {smooth: 0.05, axis: "step", log: false, hidden: new Set(), run: 0, sample: null};
 
 const panels = [
   () => learningPanel(data, view),
@@ -42,11 +42,11 @@ function chip(run) {
 }
 
 function controls() {
-  const value = el("output", {class: "num"}, view.smooth.toFixed(2));
-  const slider = el("input", {type: "range", min: 0, max: 0.99, step: 0.01, value: view.smooth,
+  const value = el("output", {class: "num"}, percent(view.smooth));
+  const slider = el("input", {type: "range", min: 0, max: 0.2, step: 0.005, value: view.smooth,
     oninput: (e) => {
       view.smooth = Number(e.target.value);
-      value.textContent = view.smooth.toFixed(2);
+      value.textContent = percent(view.smooth);
       redraw();
     }});
   return el("div", {class: "bar"},

@@ -51,7 +51,7 @@ function stepSeries(data, view, name, smooth) {
   return shownRuns(data, view).filter((r) => hasNumbers(column(r, name))).map((r) => {
     const y = column(r, name);
     return {name: r.name, color: r.color, x: column(r, view.axis), y,
-            smooth: smooth && view.smooth > 0 ? smoothed(y, view.smooth) : null};
+            smooth: smooth ? smoothed(y, view.smooth) : null};
   });
 }
 
@@ -228,7 +228,7 @@ function layersPanel(data, view, redraw) {
     const series = of.map((l, i) => {
       const y = l[key].map((v) => (v === null ? null : v * (scale ? scale(l) : 1)));
       return {name: layerName(run, l.layer), color: rampColor(i, of.length), x, y,
-              smooth: view.smooth > 0 ? smoothed(y, view.smooth) : null};
+              smooth: smoothed(y, view.smooth)};
     });
     return chartIf(series, view, {title, note, format, legend: series.length <= 12,
       zero: key === "max_vio", log: key === "gradient_norm" && view.log});
