@@ -247,7 +247,7 @@ function loadPanel(data, view, redraw) {
   if (!routed.length) return null;
   const scale = el("span", {class: "scale"}, "¼ of the mean", el("i", {}), "4 times");
   return section("Expert load", "How many tokens each expert saw, beside the mean of its layer. " +
-      "Grey is even; an expert that stays dark blue is starving, one that stays orange is overrun.",
+      "Grey is even; an expert that stays blue is starving, one that stays orange is overrun.",
     el("div", {class: "row-of-controls"}, runSelect(data, view, redraw) || "", scale),
     grid(...routed.map((l) => {
       const from = l.load.findIndex((c) => c.length);
