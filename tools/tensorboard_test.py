@@ -1,4 +1,4 @@
-"""TensorBoard reads what a run writes."""
+"""TensorBoard reads what a run writes. Needs the package of tools/requirements-tensorboard.txt."""
 
 import math
 import shutil

@@ -189,6 +189,11 @@ std::string ablation_markdown(const AblationPlan& plan, const std::vector<Ablati
              routed ? "--:|" : "", drafts ? "--:|" : "", "--:|--:|---|\n");
   for (size_t i = 0; i < rows.size(); ++i) {
     const AblationRow& row = rows[i];
+    if (row.losses.empty()) {
+      out += str("| ", row.variant, " |  |  |  |  |  |", routed ? "  |" : "", drafts ? "  |" : "",
+                 "  |  | ", row.verdict, " |\n");
+      continue;
+    }
     const bool compared = i > 0 && row.test.pairs > 0;
     out += str("| ", row.variant, " | ", with_commas(row.parameters), " | ", fixed(row.loss, 4),
                " | ", fixed(row.spread, 4), " | ", compared ? signed_text(row.test.mean) : "",
