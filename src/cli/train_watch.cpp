@@ -24,8 +24,9 @@ void check_prompts(const TrainRecipe& recipe, const Tokenizer& tokenizer,
 
 void watch_run(TrainRun& run) {
   const TrainRecipe& recipe = run.trainer().recipe();
-  const bool bf16 = recipe.run.precision == "bf16";
-  run.set_peak(arithmetic_roof(bf16 ? kernels().peak_bf16 : kernels().peak_fp32));
+  // FP8 products are made of what BF16 ones are: their peak is the same.
+  const bool fp32 = recipe.run.precision == "fp32";
+  run.set_peak(arithmetic_roof(fp32 ? kernels().peak_fp32 : kernels().peak_bf16));
   if (recipe.run.sample_every == 0) return;
   // The seed is the same at every step: what changes in a text is the model's doing.
   GenerateOptions options;
