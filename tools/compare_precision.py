@@ -31,7 +31,7 @@ def train(arguments, name, seed, sets):
             command += ["--set", one]
         if (folder / "metrics.jsonl").exists():
             command.append("--resume")
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = losses(folder)
     tail = log[-max(1, len(log) // 5):]
     if not all(x == x for x in tail):
