@@ -118,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(all, Fp8, testing::ValuesIn(variants()),
                          [](const auto& test) { return test.param.name; });
 
 // Of a shape whose widths are many tiles, and layers enough that what they keep outweighs what one
-// of them needs for itself. Kept in FP32: what attention reads (q, k, v).
+// of them needs for itself.
 TEST(Fp8Memory, activations_take_half) {
   ModelConfig c = variants().front().config();
   c.hidden_size = 256, c.intermediate_size = 768, c.moe_intermediate_size = 192;
