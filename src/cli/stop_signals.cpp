@@ -9,7 +9,8 @@
 namespace hadal {
 namespace {
 
-std::atomic<bool> g_requested{false};
+// A signal handler can reach nothing else.
+std::atomic<bool> g_requested{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<bool>::is_always_lock_free, "it is used in a signal handler");
 
 // Only what may be done while anything else is interrupted.

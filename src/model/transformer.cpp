@@ -168,8 +168,9 @@ Losses Transformer::run_batch(const Batch& batch, const TrainOptions& options, b
   const auto loss_of = [&](In2 h, const std::vector<int32_t>& targets, double weight, Out2& dh,
                            View<double, 1> each = {}) {
     if (backward) dh = saved_.zeros(rows, config_.hidden_size);
-    return linear_cross_entropy(h, head_->weight(), ids_of(targets), mean_weight(weight, targets),
-                                dh, d_head, above_fp8(options.precision), scratch_, each);
+    return linear_cross_entropy(h, head_->weight(), ids_of(targets),
+                                {mean_weight(weight, targets), dh, d_head},
+                                above_fp8(options.precision), scratch_, each);
   };
   if (!backward) losses.by_token.resize(batch.targets.size());
   losses.main = loss_of(run.normed, batch.targets, options.weight, run.d_normed,

@@ -83,10 +83,12 @@ double loss_of_row(const Kernels& k, float* logits, int64_t n, int32_t target, f
 
 }  // namespace
 
-CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, float weight, Out2 dh, Out2 dw,
+CrossEntropy linear_cross_entropy(In2 h, WeightView w, Ids targets, const HeadGradient& to,
                                   Precision precision, Arena& scratch, View<double, 1> each) {
   const char* op = "linear_cross_entropy";
   const TimedPart timed(StepPart::kHead);
+  const float weight = to.weight;
+  const Out2 dh = to.dh, dw = to.dw;
   check_head(op, h, w);
   check_length(op, "targets", targets, h.dim(0), "row of h");
   check_targets(targets, w.rows);

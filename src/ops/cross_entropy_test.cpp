@@ -62,7 +62,7 @@ TEST(CrossEntropy, LossAndGradientsAreTheDefinition) {
       Arena scratch;
       const float weight = 0.25f;
       const CrossEntropy got =
-          linear_cross_entropy(h, w, targets, weight, dh, dw, Precision::kFp32, scratch);
+          linear_cross_entropy(h, w, targets, {weight, dh, dw}, Precision::kFp32, scratch);
 
       std::vector<double> ph = to_double(h), pw = to_double(w);
       const auto loss = [&] { return double(weight) * reference_loss(ph, pw, size_t(D), targets); };
@@ -75,12 +75,12 @@ TEST(CrossEntropy, LossAndGradientsAreTheDefinition) {
 
       // Each output alone, and none: the same numbers.
       const Matrix dh_alone = filled(T, D, 1), dw_alone = filled(V, D, -2);
-      linear_cross_entropy(h, w, targets, weight, dh_alone, {}, Precision::kFp32, scratch);
-      linear_cross_entropy(h, w, targets, weight, {}, dw_alone, Precision::kFp32, scratch);
+      linear_cross_entropy(h, w, targets, {weight, dh_alone, {}}, Precision::kFp32, scratch);
+      linear_cross_entropy(h, w, targets, {weight, {}, dw_alone}, Precision::kFp32, scratch);
       EXPECT_TRUE(same_bits(dh_alone, dh));
       EXPECT_TRUE(same_bits(dw_alone, dw));
       const CrossEntropy none =
-          linear_cross_entropy(h, w, targets, weight, {}, {}, Precision::kFp32, scratch);
+          linear_cross_entropy(h, w, targets, {weight, {}, {}}, Precision::kFp32, scratch);
       EXPECT_EQ(none.loss_sum, got.loss_sum);
       EXPECT_EQ(none.correct, got.correct);
       EXPECT_EQ(scratch.used(), 0);
@@ -100,7 +100,7 @@ struct Straight {
     Targets targets({h.dim(0)});
     std::copy(values.begin(), values.end(), targets.data());
     Arena scratch;
-    return linear_cross_entropy(h, w.view(), targets, 1, dh, {}, Precision::kFp32, scratch);
+    return linear_cross_entropy(h, w.view(), targets, {1, dh, {}}, Precision::kFp32, scratch);
   }
   std::vector<int32_t> argmax() const {
     std::vector<int32_t> best(size_t(h.dim(0)), -7);
@@ -189,7 +189,7 @@ TEST(CrossEntropy, OfSeveralChunksIsTheSumAndNeverHoldsAllLogits) {
     Arena scratch(int64_t{1} << 16);
     Matrix dh({T, D}), dw({V, D}), numbers({1, 3}), best({1, T});
     const CrossEntropy r =
-        linear_cross_entropy(h, w.view(), targets, 0.5f, dh, dw, Precision::kFp32, scratch);
+        linear_cross_entropy(h, w.view(), targets, {0.5f, dh, dw}, Precision::kFp32, scratch);
     EXPECT_LT(scratch.peak(), 300 * V * 4);
     EXPECT_GE(scratch.peak(), 256 * V * 4);
     numbers.data()[0] = float(r.loss_sum);
@@ -224,7 +224,7 @@ TEST(CrossEntropy, LogitsOfALargeVocabularyComeInSmallerChunks) {
   const Targets targets = random_targets(T, V);
   Arena scratch(int64_t{1} << 16);
   const CrossEntropy got =
-      linear_cross_entropy(h, w.view(), targets, 1, {}, {}, Precision::kFp32, scratch);
+      linear_cross_entropy(h, w.view(), targets, {}, Precision::kFp32, scratch);
   EXPECT_LT(scratch.peak(), (int64_t{8} << 20) + 10'000);
   EXPECT_NEAR(got.loss_sum / reference_loss(to_double(h), to_double(w), D, targets), 1, 1e-6);
 }
@@ -242,7 +242,7 @@ TEST(CrossEntropy, TakesBf16WeightsAndArithmetic) {
     Arena scratch;
     const WeightView stored(DType::kBF16, half.data(), V, D);
     const CrossEntropy got =
-        linear_cross_entropy(h, stored, targets, 1, {}, {}, Precision::kBf16, scratch);
+        linear_cross_entropy(h, stored, targets, {}, Precision::kBf16, scratch);
     const double want =
         reference_loss(to_double(rounded_h), to_double(rounded_w), size_t(D), targets);
     EXPECT_NEAR(got.loss_sum, want, 1e-4);
@@ -256,7 +256,7 @@ TEST(CrossEntropy, TakesNoTokens) {
   const Matrix none({0, 4}), w = filled(3, 4, 1), dw = filled(3, 4, 5);
   Arena scratch;
   const CrossEntropy got =
-      linear_cross_entropy(none, w.view(), {}, 1, none, dw, Precision::kFp32, scratch);
+      linear_cross_entropy(none, w.view(), {}, {1, none, dw}, Precision::kFp32, scratch);
   EXPECT_EQ(got.loss_sum, 0);
   EXPECT_EQ(got.count, 0);
   linear_argmax(none, w.view(), {}, Precision::kFp32, scratch);
@@ -269,7 +269,7 @@ TEST(CrossEntropy, RefusesTargetsAndShapesBeforeWriting) {
   Targets targets({2}), one({1});
   Arena scratch;
   const auto run = [&](In2 hidden, const Targets& to, Out2 dh, Out2 dweight) {
-    return linear_cross_entropy(hidden, w.view(), to, 1, dh, dweight, Precision::kFp32, scratch);
+    return linear_cross_entropy(hidden, w.view(), to, {1, dh, dweight}, Precision::kFp32, scratch);
   };
   EXPECT_ERROR(run(narrow, targets, d, dw), kShape, "h has 3 columns but w has 4");
   EXPECT_ERROR(run(h, one, d, dw), kShape, "targets has 1 entries, expected 2");

@@ -89,6 +89,7 @@ Json read_json(const fs::path& path) {
 void write_tensors(Trainer& trainer, const fs::path& path) {
   const std::vector<StateTensor> tensors = state_tensors(trainer);
   std::vector<TensorSpec> specs;
+  specs.reserve(tensors.size());
   for (const StateTensor& t : tensors) specs.push_back({t.name, t.dtype, {t.size()}});
   SafetensorsWriter writer(path, specs);
   for (const StateTensor& t : tensors) writer.write(t.name, t.bytes);

@@ -13,7 +13,7 @@ constexpr uint64_t kRounds = 6;
 
 Permutation::Permutation(int64_t n, uint64_t seed, uint64_t stream)
     : n_(n), seed_(seed), stream_(stream) {
-  if (n > 1) half_bits_ = (std::bit_width(static_cast<uint64_t>(n - 1)) + 1) / 2;
+  if (n > 1) half_bits_ = static_cast<int>(std::bit_width(static_cast<uint64_t>(n - 1)) + 1) / 2;
 }
 
 uint64_t Permutation::network(uint64_t x) const {

@@ -72,7 +72,7 @@ Value make_namespace(Context& context, const Args& args) {
                 "a field of a namespace begins with _ or is no string, expected another name");
     own.emplace_back(name.string(), value);
   }
-  context.budget.make(sizeof(own));
+  context.budget.make((own.size() + 1) * sizeof(Value));
   context.namespaces.push_back(std::move(own));
   return {NamespaceId{static_cast<int32_t>(context.namespaces.size()) - 1}};
 }
@@ -140,7 +140,7 @@ const std::string& Parameters::string(size_t i) const {
   return value(i).string();
 }
 
-std::string Parameters::string_or(size_t i, std::string otherwise) const {
+std::string Parameters::string_or(size_t i, const char* otherwise) const {
   return values_[i] == nullptr ? otherwise : string(i);
 }
 

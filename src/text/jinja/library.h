@@ -54,7 +54,7 @@ class Parameters {
   bool has(size_t i) const { return values_[i] != nullptr && !values_[i]->is<None>(); }
   const Value& value(size_t i) const;  // Error when it is missing
   const std::string& string(size_t i) const;
-  std::string string_or(size_t i, std::string otherwise) const;
+  std::string string_or(size_t i, const char* otherwise) const;
   int64_t integer(size_t i) const;
   int64_t integer_or(size_t i, int64_t otherwise) const;
   bool truth_or(size_t i, bool otherwise) const;

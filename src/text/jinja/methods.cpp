@@ -17,6 +17,7 @@ using Text = const std::string&;
 
 Value strings(std::vector<std::string> parts, Context& context, Sequence::Kind kind) {
   std::vector<Value> items;
+  items.reserve(parts.size());
   for (std::string& part : parts) items.push_back(make_string(std::move(part), context.budget));
   return make_list(std::move(items), context.budget, kind);
 }
