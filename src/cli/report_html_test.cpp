@@ -23,11 +23,11 @@ size_t count(const std::string& text, const std::string& what) {
 
 // A run's files may come from anywhere: a text of the model, a setting, a key, a folder's name.
 TEST(ReportHtml, NothingOfARunIsMarkup) {
-  const fs::path run = run_at(
-      scratch_dir() / "a<b>&\"{{script}}",
-      {{"step", 1},
-       {kAttack, 1.5},
-       {"samples", {{{"prompt", kAttack}, {"text", std::string("\u2028") + kAttack}}}}});
+  const fs::path run =
+      run_at(scratch_dir() / "a<b>&\"{{script}}",
+             {{"step", 1},
+              {kAttack, 1.5},
+              {"samples", {{{"prompt", kAttack}, {"text", std::string("\u2028") + kAttack}}}}});
   write_file_atomically(run / "recipe.json", OrderedJson{{kAttack, kAttack}}.dump());
   const std::string plain =
       report_html(load_histories({run_at(scratch_dir() / "b", {{"step", 1}})}), "title");
