@@ -106,8 +106,8 @@ class Tensor {
   Buffer buffer_;
 };
 
-// A read-only matrix whose dtype is known at run time: a weight as a Linear sees it. [rows, cols] =
-// [out_features, in_features]. dtype is F32 or BF16.
+// A read-only matrix whose dtype is known at run time, F32 or BF16: a weight as a Linear sees it,
+// [rows, cols] = [out_features, in_features], or rows that were kept for a backward.
 struct WeightView {
   DType dtype = DType::kF32;
   const void* data = nullptr;
@@ -122,6 +122,13 @@ struct WeightView {
   WeightView(In2 w) : data(w.data()), rows(w.dim(0)), cols(w.dim(1)), row_stride(w.row_stride()) {}
   // NOLINTNEXTLINE(google-explicit-constructor)
   WeightView(Out2 w) : WeightView(In2(w)) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  WeightView(const Tensor<float, 2>& w) : WeightView(In2(w)) {}
+
+  In2 floats() const {
+    HADAL_CHECK(dtype == DType::kF32, kShape, "a matrix is BF16, expected F32");
+    return {static_cast<const float*>(data), {rows, cols}, row_stride};
+  }
 
   WeightView row_range(int64_t begin, int64_t end) const {
     WeightView part = *this;

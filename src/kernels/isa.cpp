@@ -42,6 +42,8 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .scale_row = scale_row,
     .add_row = add_row,
     .add_scaled_row = add_scaled_row,
+    .to_bf16_row = to_bf16_row,
+    .from_bf16_row = from_bf16_row,
 
     .fp8_encode_row = fp8::encode_row,
     .fp8_encode_columns = fp8::encode_columns,

@@ -89,6 +89,9 @@ struct Kernels {
   void (*scale_row)(float a, float* y, int64_t n) noexcept;                       // y *= a
   void (*add_row)(const float* x, float* y, int64_t n) noexcept;                  // y += x
   void (*add_scaled_row)(float a, const float* x, float* y, int64_t n) noexcept;  // y += a x
+  // To bits of BF16, rounded to nearest even, and back; the same bits in every family.
+  void (*to_bf16_row)(const float* x, uint16_t* y, int64_t n) noexcept;
+  void (*from_bf16_row)(const uint16_t* x, float* y, int64_t n) noexcept;
 
   // ---- FP8 (fp8_codec.inl; V3 report, sec. 3.3.2): scale = amax / 448 of a tile, code = nearest
   // E4M3 of value / scale; a tile with a number that is not finite has the scale NaN. The same bits

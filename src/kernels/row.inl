@@ -88,6 +88,14 @@ void add_row(const float* x, float* y, int64_t n) noexcept {
   for_lanes(n, [=](auto at) { at.put(y, add(at(y), at(x))); });
 }
 
+void to_bf16_row(const float* x, uint16_t* y, int64_t n) noexcept {
+  for_lanes(n, [=](auto at) { at.put(y, at(x)); });
+}
+
+void from_bf16_row(const uint16_t* x, float* y, int64_t n) noexcept {
+  for_lanes(n, [=](auto at) { at.put(y, at(x)); });
+}
+
 void add_scaled_row(float a, const float* x, float* y, int64_t n) noexcept {
   for_lanes(n, [=](auto at) { at.put(y, add(at(y), mul(set(a), at(x)))); });
 }

@@ -130,13 +130,6 @@ double check_gemv_across(const Kernels& table) {
 
 // ---- rows: fn(n, x, y, worst) for every length; x and y are n numbers of order one
 
-template <class Fn>
-double over_lengths(Fn fn) {
-  Worst worst;
-  for (int64_t n : kLengths) fn(n, numbers(n, 1), numbers(n, 2), worst);
-  return worst.value();
-}
-
 double check_dot(const Kernels& table) {
   return over_lengths([&](int64_t n, const Floats& a, const Floats& b, Worst& worst) {
     double want = 0, size = 0;
@@ -496,44 +489,6 @@ double check_fp8_gemm(const Kernels& table) {
   return worst.value();
 }
 
-// An E4M3 number is within 2^-4 of itself, or half a unit of 2^-9 of the tile's scale.
-double check_fp8_codes(const Kernels& table) {
-  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
-    std::vector<uint8_t> codes(x.size());
-    Floats scales(x.size());
-    const auto see = [&](auto scale_of) {
-      for (size_t i = 0; i < x.size(); ++i) {
-        const double scale = double{scale_of(i)}, value = double{to_float(e4m3{codes[i]})};
-        worst.see(value * scale, double{x[i]},
-                  std::abs(double{x[i]}) * 0x1.001p-4 + scale * 0x1p-10);
-      }
-    };
-    table.fp8_encode_row(x.data(), n, codes.data(), scales.data());
-    see([&](size_t i) { return scales[i / 128]; });
-    table.fp8_decode_row(codes.data(), scales.data(), n, y.data());
-    for (size_t i = 0; i < x.size(); ++i) {
-      worst.see(y[i], double{to_float(e4m3{codes[i]})} * double{scales[i / 128]},
-                kRounding * std::abs(double{y[i]}) + 1e-30);
-    }
-    table.fp8_encode_columns(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
-    see([&](size_t i) { return scales[i]; });
-    table.fp8_encode_blocks(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
-    see([&](size_t i) { return scales[i / 128]; });
-  });
-}
-
-double check_e5m6(const Kernels& table) {
-  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
-    std::vector<uint8_t> codes(2 * x.size() + 2);
-    Floats scales(x.size());
-    table.e5m6_encode_row(x.data(), n, codes.data(), scales.data());
-    table.e5m6_decode_row(codes.data(), scales.data(), n, y.data());
-    for (size_t i = 0; i < x.size(); ++i) {
-      worst.see(y[i], x[i], std::abs(double{x[i]}) * 0x1p-7 + double{scales[i / 128]} * 0x1p-21);
-    }
-  });
-}
-
 // ---- roofs: their loops must do what they count
 
 double check_peak_fp32(const Kernels& table) {
@@ -579,6 +534,8 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(scale_row, check_scale_row),
     HADAL_KERNEL_CHECK(add_row, check_add_row),
     HADAL_KERNEL_CHECK(add_scaled_row, check_add_scaled_row),
+    HADAL_KERNEL_CHECK(to_bf16_row, check_bf16_rows),
+    HADAL_KERNEL_CHECK(from_bf16_row, check_bf16_rows),
     HADAL_KERNEL_CHECK(fp8_encode_row, check_fp8_codes),
     HADAL_KERNEL_CHECK(fp8_encode_columns, check_fp8_codes),
     HADAL_KERNEL_CHECK(fp8_encode_blocks, check_fp8_codes),

@@ -43,12 +43,22 @@ class Worst {
   double worst_ = 0;
 };
 
+template <class Fn>
+double over_lengths(Fn fn) {
+  Worst worst;
+  for (int64_t n : kLengths) fn(n, numbers(n, 1), numbers(n, 2), worst);
+  return worst.value();
+}
+
 // A row of kernel_checks(), in the order of Kernels.
 #define HADAL_KERNEL_CHECK(entry, function)    \
   KernelCheck {                                \
 #entry, offsetof(Kernels, entry), function \
   }
 
+double check_fp8_codes(const Kernels& table);
+double check_bf16_rows(const Kernels& table);
+double check_e5m6(const Kernels& table);
 double check_attention_part(const Kernels& table);
 double check_attention_few_part(const Kernels& table);
 double check_attention_gradient(const Kernels& table);

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "core/parallel.h"
 #include "ops/activation.h"
 
 namespace hadal {
 namespace {
+
+constexpr int64_t kRowsPerTask = 64;
 
 std::string norm1_name(bool post) {
   return post ? ".post_attention_layernorm" : ".input_layernorm";
@@ -15,8 +18,14 @@ std::string norm2_name(bool post) {
   return post ? ".post_feedforward_layernorm" : ".post_attention_layernorm";
 }
 
-void copy(In2 x, Out2 y) {
-  for (int64_t t = 0; t < x.dim(0); ++t) std::copy_n(x.row(t), x.dim(1), y.row(t));
+// x for a backward in FP32: it changes when the sub-layer's output is added. Others copy it anyway.
+In2 unchanging(In2 x, const TrainPass& pass) {
+  if (pass.precision != Precision::kFp32) return x;
+  const Out2 y = pass.saved.floats(x.dim(0), x.dim(1));
+  parallel_for(x.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) std::copy_n(x.row(t), x.dim(1), y.row(t));
+  });
+  return y;
 }
 
 std::unique_ptr<Ffn> make_ffn(const ModelConfig& config, Params& params, const std::string& prefix,
@@ -46,9 +55,8 @@ Block::Saved Block::forward(Out2 x, TrainPass& pass) const {
   const auto sub_layer = [&](const Norm& norm, SavedRows& norm_in, Out2& stats, auto&& inner) {
     const Arena::Scope scope(pass.scratch);
     Arena& some = arena_for(pass.precision, keep, pass.scratch);
-    const Out2 in = some.floats(rows, hidden), out = some.floats(rows, hidden);
-    const Out2 temporary = pass.scratch.floats(rows, hidden);
-    copy(x, in);
+    const Out2 out = some.floats(rows, hidden), temporary = pass.scratch.floats(rows, hidden);
+    const In2 in = unchanging(x, pass);
     if (post_) {
       inner(in, out);
       stats = norm.forward(out, temporary, keep);

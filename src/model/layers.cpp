@@ -11,14 +11,14 @@ Linear::Linear(Params& params, const std::string& name, int64_t in, int64_t out,
   if (bias) bias_ = params.add(name + ".bias", {out}, ParamGroup::kBias, layer);
 }
 
-void Linear::forward(In2 x, Out2 y, Precision precision) const {
+void Linear::forward(WeightView x, Out2 y, Precision precision) const {
   const TimedPart timed(part_);
-  linear(x, weight_->weight(), bias_ == nullptr ? In1() : bias_->vec(), y, precision);
+  linear(x, weight_->weight(precision), bias_ == nullptr ? In1() : bias_->vec(), y, precision);
 }
 
-void Linear::backward(In2 dy, In2 x, Out2 dx, Precision precision) const {
+void Linear::backward(In2 dy, WeightView x, Out2 dx, Precision precision) const {
   const TimedPart timed(part_);
-  linear_backward(dy, x, weight_->weight(), dx, weight_->grad(),
+  linear_backward(dy, x, weight_->weight(precision), dx, weight_->grad(),
                   bias_ == nullptr ? Out1() : bias_->grad_vec(), precision);
 }
 
@@ -60,11 +60,15 @@ std::vector<const Param*> weights_without_bias(std::span<const Linear* const> li
 
 }  // namespace
 
-WeightView joined_weight(std::span<const Param* const> params) {
-  const auto address = [](const Param& p) { return static_cast<const char*>(p.value); };
-  if (params.empty() || !adjacent(params, dtype_size(params[0]->dtype), address)) return {};
-  const Param& first = *params[0];
-  return {first.dtype, first.value, rows_of_all(params), first.cols()};
+WeightView joined_weight(std::span<const Param* const> params, Precision precision) {
+  const auto address = [&](const Param& p) {
+    return static_cast<const char*>(p.weight(precision).data);
+  };
+  if (params.empty()) return {};
+  WeightView all = params[0]->weight(precision);
+  if (!adjacent(params, dtype_size(all.dtype), address)) return {};
+  all.rows = rows_of_all(params);
+  return all;
 }
 
 Out2 joined_gradient(std::span<const Param* const> params) {
@@ -73,9 +77,10 @@ Out2 joined_gradient(std::span<const Param* const> params) {
   return {params[0]->gradient, {rows_of_all(params), params[0]->cols()}};
 }
 
-void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision) {
+void forward_all(std::span<const Linear* const> linears, WeightView x, Out2 y,
+                 Precision precision) {
   const WeightView all =
-      is_fp8(precision) ? WeightView() : joined_weight(weights_without_bias(linears));
+      is_fp8(precision) ? WeightView() : joined_weight(weights_without_bias(linears), precision);
   if (all.data != nullptr) {
     const TimedPart timed(linears[0]->part());
     return linear(x, all, {}, y, precision);
@@ -87,10 +92,10 @@ void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precisio
   }
 }
 
-void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
+void backward_all(std::span<const Linear* const> linears, In2 dy, WeightView x, Out2 dx,
                   Precision precision) {
   const std::vector<const Param*> params = weights_without_bias(linears);
-  const WeightView all = is_fp8(precision) ? WeightView() : joined_weight(params);
+  const WeightView all = is_fp8(precision) ? WeightView() : joined_weight(params, precision);
   const Out2 gradient = joined_gradient(params);
   if (all.data != nullptr && !gradient.empty()) {
     const TimedPart timed(linears[0]->part());

@@ -23,9 +23,9 @@ class Linear {
   bool has_bias() const { return bias_ != nullptr; }
   StepPart part() const { return part_; }
 
-  void forward(In2 x, Out2 y, Precision precision) const;
+  void forward(WeightView x, Out2 y, Precision precision) const;
   // Adds to dx (unless {}) and to the parameters' gradients.
-  void backward(In2 dy, In2 x, Out2 dx, Precision precision) const;
+  void backward(In2 dy, WeightView x, Out2 dx, Precision precision) const;
   void step(In2 x, Out2 y, const StepPass& pass) const;
 
  private:
@@ -37,12 +37,12 @@ class Linear {
 // Linears that read the same x: y and dy hold what each gives, one after the other. Where their
 // matrices also lie one after the other, as in training, they are one product: x is packed once.
 // Not in FP8, where each matrix has blocks of its own.
-void forward_all(std::span<const Linear* const> linears, In2 x, Out2 y, Precision precision);
-void backward_all(std::span<const Linear* const> linears, In2 dy, In2 x, Out2 dx,
+void forward_all(std::span<const Linear* const> linears, WeightView x, Out2 y, Precision precision);
+void backward_all(std::span<const Linear* const> linears, In2 dy, WeightView x, Out2 dx,
                   Precision precision);
 
 // The same for matrices alone: what they are as one, or a view of nothing where they lie apart.
-WeightView joined_weight(std::span<const Param* const> params);
+WeightView joined_weight(std::span<const Param* const> params, Precision precision);
 Out2 joined_gradient(std::span<const Param* const> params);
 
 // RMSNorm or LayerNorm over the last dimension, as config.hadal_norm says.

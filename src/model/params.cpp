@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "core/step_clock.h"
+#include "ops/optimizer.h"
 
 namespace hadal {
 namespace {
@@ -87,6 +88,23 @@ void Params::zero_gradients() {
   constexpr int64_t kPiece = int64_t{1} << 18;
   parallel_for(gradients_.bytes(), kPiece, [&](int64_t begin, int64_t end) {
     std::memset(gradients_.data() + begin, 0, static_cast<size_t>(end - begin));
+  });
+}
+
+void Params::round_weights() {
+  if (rounded_.bytes() == 0) rounded_ = Buffer(values_.bytes() / 2);
+  const auto* first = static_cast<const std::byte*>(values_.data());
+  std::vector<Param*> matrices;
+  for (Param& p : list_) {
+    if (p.group != ParamGroup::kMatrix && p.group != ParamGroup::kHead) continue;
+    // As far apart as the values are: what follows in one follows in the other.
+    const int64_t offset = static_cast<const std::byte*>(p.value) - first;
+    p.rounded = reinterpret_cast<bf16*>(rounded_.data() + offset / 2);
+    matrices.push_back(&p);
+  }
+  parallel_tasks(static_cast<int64_t>(matrices.size()), [&](int64_t i) {
+    const Param& p = *matrices[static_cast<size_t>(i)];
+    round_to_bf16(p.vec(), {p.rounded, {p.size()}});
   });
 }
 

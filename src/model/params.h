@@ -9,6 +9,7 @@
 
 #include "core/rng.h"
 #include "core/tensor.h"
+#include "ops/linear.h"
 
 namespace hadal {
 
@@ -43,6 +44,7 @@ struct Param {
   DType dtype = DType::kF32;  // of value; training always F32
   void* value = nullptr;
   float* gradient = nullptr;  // FP32, or null when serving
+  bf16* rounded = nullptr;    // value in BF16, where training in BF16 keeps it, else null
 
   // Read by FP8 products (V3 report, sec. 3.3), and stored as FP8: the matrices of Linears, apart
   // from the projection of an MTP module, as in the released files.
@@ -53,6 +55,11 @@ struct Param {
   int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   int64_t size() const { return rows() * cols(); }
   WeightView weight() const { return {dtype, value, rows(), cols()}; }
+  // As a product of this precision reads it; the same numbers to it.
+  WeightView weight(Precision precision) const {
+    if (rounded == nullptr || precision != Precision::kBf16) return weight();
+    return {DType::kBF16, rounded, rows(), cols()};
+  }
   In1 vec() const { return {static_cast<const float*>(value), {size()}}; }
   Out1 vec_mut() const { return {static_cast<float*>(value), {size()}}; }
   Out2 grad() const { return gradient == nullptr ? Out2() : Out2(gradient, {rows(), cols()}); }
@@ -76,18 +83,22 @@ class Params {
   // Values only, every parameter in its own dtype (norms, biases, routers in FP32).
   void allocate_values();
   void zero_gradients();
+  // Keeps a BF16 copy of the matrices that products read, made anew now. Whoever then changes a
+  // value rounds it again: the optimizer by pieces, others all with this.
+  void round_weights();
   // First weights: ones for norm gains (names ending in "norm.weight" or "layernorm.weight"), zeros
   // for biases, normal numbers for the rest. Parameter i draws from stream i of the seed.
   void initialise(uint64_t seed, double deviation, FirstWeights kind = FirstWeights::kNormal);
   int64_t value_bytes() const;
   int64_t gradient_bytes() const;
+  int64_t rounded_bytes() const { return rounded_.bytes(); }
   // Keeps `owner` alive as long as the list: mapped files whose bytes are values.
   void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
 
  private:
   std::deque<Param> list_;
   std::unordered_map<std::string, Param*> by_name_;
-  Buffer values_, gradients_;
+  Buffer values_, gradients_, rounded_;
   std::vector<std::shared_ptr<const void>> owners_;
 };
 

@@ -27,7 +27,7 @@ int64_t all_slots(ExpertRows rows) {
 }
 
 // Also checks that every listed row exists: kernels read what the list says.
-void check_rows(const char* op, In2 x, ExpertRows rows) {
+void check_rows(const char* op, WeightView x, ExpertRows rows) {
   HADAL_CHECK(!rows.offsets.empty() && rows.offsets[0] == 0, kShape, op,
               ": offsets has no entries or does not start at 0");
   for (int64_t e = 0; e < expert_count(rows); ++e) {
@@ -36,7 +36,7 @@ void check_rows(const char* op, In2 x, ExpertRows rows) {
   }
   if (rows.tokens.empty()) {
     if (all_slots(rows) == 0) return;  // an empty list may have no address
-    HADAL_CHECK(x.dim(0) == all_slots(rows), kShape, op, ": x has ", x.dim(0),
+    HADAL_CHECK(x.rows == all_slots(rows), kShape, op, ": x has ", x.rows,
                 " rows, expected one for each of ", all_slots(rows), " slots");
     return;
   }
@@ -44,8 +44,8 @@ void check_rows(const char* op, In2 x, ExpertRows rows) {
               rows.tokens.dim(0), " entries, expected ", all_slots(rows), ", one for each slot");
   for (int64_t s = 0; s < all_slots(rows); ++s) {
     const int32_t t = rows.tokens.data()[s];
-    HADAL_CHECK(t >= 0 && t < x.dim(0), kShape, op, ": tokens[", s, "] is ", t,
-                ", expected a row of x below ", x.dim(0));
+    HADAL_CHECK(t >= 0 && t < x.rows, kShape, op, ": tokens[", s, "] is ", t,
+                ", expected a row of x below ", x.rows);
   }
 }
 
@@ -62,13 +62,12 @@ WeightView check_experts(const char* op, std::span<const WeightView> w, ExpertRo
   return w[0];
 }
 
-GemmOperand listed_rows(In2 x, ExpertRows rows, int64_t e) {
+GemmOperand listed_rows(WeightView x, ExpertRows rows, int64_t e) {
   const int64_t first = begin_of(rows, e);
-  if (rows.tokens.empty()) return {.data = x.row(first), .stride = x.row_stride()};
-  return {.data = x.data(),
-          .stride = x.row_stride(),
-          .bf16 = false,
-          .rows = rows.tokens.data() + first};
+  if (rows.tokens.empty()) return operand(x.row_range(first, first + slots_of(rows, e)));
+  GemmOperand all = operand(x);
+  all.rows = rows.tokens.data() + first;
+  return all;
 }
 
 GemmOperand listed_codes(const Fp8View& x, ExpertRows rows, int64_t e) {
@@ -85,19 +84,19 @@ GemmOperand listed_codes(const Fp8View& x, ExpertRows rows, int64_t e) {
 
 }  // namespace
 
-void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
+void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
                     Precision precision) {
   const TimedPart timed(StepPart::kExperts);
   check_rows("grouped_linear", x, rows);
   const WeightView shape = check_experts("grouped_linear", w, rows);
-  check_size("grouped_linear", "x", x, x.dim(0), shape.cols);
+  check_size("grouped_linear", "x", x, x.rows, shape.cols);
   check_size("grouped_linear", "y", y, all_slots(rows), shape.rows);
 
   static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
   static thread_local Fp8Matrices x_codes, w_codes;
   const bool codes = is_fp8(precision);
   if (codes) {
-    x_codes.encode(x, kFp8Row);
+    x_codes.encode(x.floats(), kFp8Row);
     w_codes.encode_weights(w);
   }
   products.clear();
@@ -114,7 +113,7 @@ void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 
   run_products(products);
 }
 
-void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_rows,
+void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
                              Precision precision) {
   const char* op = "grouped_linear_backward";
@@ -128,7 +127,7 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_row
   for (const Out2& one : dw) check_size(op, "a matrix of dw", one, shape.rows, shape.cols);
   if (!dw.empty()) {
     check_rows(op, x, x_rows);
-    check_size(op, "x", x, x.dim(0), shape.cols);
+    check_size(op, "x", x, x.rows, shape.cols);
     HADAL_CHECK(std::equal(dy_rows.offsets.begin(), dy_rows.offsets.end(), x_rows.offsets.begin(),
                            x_rows.offsets.end()),
                 kShape, op, ": dy and x have other offsets");
@@ -148,7 +147,7 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_row
   static thread_local Fp8Backward fp8;
   const bool codes = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
   if (codes && !dx.empty()) fp8.encode_for_dx(dy, dy_rows, w, blocks_of_dy);
-  if (codes && !dw.empty()) fp8.encode_for_dw(dy, dy_rows, x, x_rows, blocks_of_dy);
+  if (codes && !dw.empty()) fp8.encode_for_dw(dy, dy_rows, x.floats(), x_rows, blocks_of_dy);
   for (int64_t e = 0; e < expert_count(dy_rows); ++e) {
     const int64_t slots = slots_of(dy_rows, e), first = begin_of(dy_rows, e);
     const auto i = static_cast<size_t>(e);

@@ -14,10 +14,10 @@ namespace {
 
 constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
 
-void check_forward(const char* op, In2 x, WeightView w, In1 bias, Out2 y) {
+void check_forward(const char* op, WeightView x, WeightView w, In1 bias, Out2 y) {
   check_weight(op, "w", w);
-  check_size(op, "x", x, x.dim(0), w.cols);
-  check_size(op, "y", y, x.dim(0), w.rows);
+  check_size(op, "x", x, x.rows, w.cols);
+  check_size(op, "y", y, x.rows, w.rows);
   if (!bias.empty()) check_length(op, "bias", bias, w.rows, "row of w");
 }
 
@@ -38,12 +38,12 @@ Precision find_precision(std::string_view name) {
               str("precision \"", name, "\" is unknown; expected fp32, bf16 or fp8"));
 }
 
-void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision) {
+void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision) {
   check_forward("linear", x, w, bias, y);
-  Product product{.gemm = {.op = GemmOp::kNT, .m = x.dim(0), .n = w.rows, .k = w.cols}};
+  Product product{.gemm = {.op = GemmOp::kNT, .m = x.rows, .n = w.rows, .k = w.cols}};
   static thread_local Fp8Matrices x_codes, w_codes;
   if (is_fp8(precision)) {
-    x_codes.encode(x, kFp8Row);
+    x_codes.encode(x.floats(), kFp8Row);
     w_codes.encode_weights({&w, 1});
     product.gemm.a = x_codes[0].lanes_are_rows();
     product.gemm.b = w_codes[0].lanes_are_rows();
@@ -58,7 +58,7 @@ void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision) {
   run_products({&product, 1});
 }
 
-void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
+void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
                      Precision precision) {
   check_weight("linear_backward", "w", w);
   check_size("linear_backward", "dy", dy, dy.dim(0), w.rows);
@@ -89,7 +89,7 @@ void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
         codes ? fp8.dx_w(0) : operand(w), dx);
   }
   if (!dw.empty()) {
-    if (codes) fp8.encode_for_dw(dy, all, x, all, blocks_of_dy);
+    if (codes) fp8.encode_for_dw(dy, all, x.floats(), all, blocks_of_dy);
     add(GemmOp::kTN, w.rows, dy.dim(0), codes ? fp8.dw_dy(0) : operand(dy),
         codes ? fp8.dw_x(0) : operand(x), dw);
   }

@@ -26,14 +26,14 @@ constexpr Precision above_fp8(Precision p) {
 
 // y = x W^T + bias, the prompt's and the training path.
 //
-// Shapes    x [T, K]; w [N, K] FP32 or BF16; bias [N] or {}; y [T, N]. T may be 0. Rows may be
-// strided. Numbers   a row of y depends on its row of x alone, bit for bit. Aliasing  none. Threads
-// blocks of y; the same bits for any number of threads. Errors    Error{kShape} before anything is
-// written.
-void linear(In2 x, WeightView w, In1 bias, Out2 y, Precision precision);
+// Shapes    x [T, K] FP32 or, unless the precision is FP8, BF16; w [N, K] FP32 or BF16; bias [N] or
+// {}; y [T, N]. T may be 0. Rows may be strided. Numbers   a row of y depends on its row of x
+// alone, bit for bit. Aliasing  none. Threads blocks of y; the same bits for any number of threads.
+// Errors    Error{kShape} before anything is written.
+void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision);
 
-// Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. w may be FP32 or BF16.
-void linear_backward(In2 dy, In2 x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
+// Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. x and w as above.
+void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
                      Precision precision);
 
 // y = x W^T + bias by matrix-vector kernels: generated tokens. Reads each weight once for all T
@@ -53,11 +53,11 @@ struct ExpertRows {
 };
 
 // y[s] = W_e x[tokens[s]] for the expert e of slot s. x [T, K]; w: E matrices [N, K]; y [S, N].
-void grouped_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
+void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
                     Precision precision);
 // dy by dy_rows, x by x_rows, of the same offsets. dx [S, K] is by slot (adds; {} to skip); dw: E
 // matrices [N, K] (adds; empty span to skip, x may be {} then).
-void grouped_linear_backward(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_rows,
+void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
                              Precision precision);
 // Matrix-vector form for generated tokens: reads each chosen expert once.

@@ -101,6 +101,29 @@ TEST(LinearTest, Bf16ArithmeticRoundsTheOperandsOnly) {
   });
 }
 
+// As a forward keeps rows and training keeps weights: what the products would round to anyway.
+TEST(LinearTest, OperandsKeptInBf16GiveTheSameBits) {
+  for_each_family([] {
+    const Matrix x = random_matrix(70, 131, 1), w = random_matrix(90, 131, 2);
+    const Matrix dy = random_matrix(70, 90, 3);
+    Matrix rounded_x = clone(x), rounded_w = clone(w);
+    const Bf16Matrix kept_x = rounded(rounded_x), kept_w = rounded(rounded_w);
+    const WeightView short_x(DType::kBF16, kept_x.data(), 70, 131);
+    const WeightView short_w(DType::kBF16, kept_w.data(), 90, 131);
+    const auto run = [&](WeightView x_in, WeightView w_in) {
+      std::vector<Matrix> out;
+      out.push_back(filled(70, 90, 0));
+      out.push_back(filled(70, 131, 1));
+      out.push_back(filled(90, 131, 1));
+      linear(x_in, w_in, {}, out[0], Precision::kBf16);
+      linear_backward(dy, x_in, w_in, out[1], out[2], {}, Precision::kBf16);
+      return out;
+    };
+    const auto want = run(x, w), got = run(short_x, short_w);
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(same_bits(got[i], want[i])) << i;
+  });
+}
+
 TEST(LinearTest, StridedRows) {
   for_each_family([] {
     const Matrix wide_x = random_matrix(50, 90, 1), wide_w = random_matrix(40, 90, 2);

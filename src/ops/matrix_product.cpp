@@ -108,16 +108,13 @@ void cut(const Product& product, int64_t parts, std::vector<Block>& blocks) {
 
 }  // namespace
 
-GemmOperand operand(In2 x) {
-  return {.data = x.data(), .stride = x.row_stride()};
-}
 GemmOperand operand(WeightView w) {
   return {.data = w.data, .stride = w.row_stride, .bf16 = w.dtype == DType::kBF16};
 }
 
-void check_size(const char* op, const char* name, In2 x, int64_t rows, int64_t cols) {
-  HADAL_CHECK(x.dim(0) == rows && x.dim(1) == cols, kShape, op, ": ", name, " is [", x.dim(0), ", ",
-              x.dim(1), "], expected [", rows, ", ", cols, "]");
+void check_size(const char* op, const char* name, WeightView x, int64_t rows, int64_t cols) {
+  HADAL_CHECK(x.rows == rows && x.cols == cols, kShape, op, ": ", name, " is [", x.rows, ", ",
+              x.cols, "], expected [", rows, ", ", cols, "]");
 }
 void check_weight(const char* op, const char* name, WeightView w) {
   HADAL_CHECK(w.dtype == DType::kF32 || w.dtype == DType::kBF16, kShape, op, ": ", name,

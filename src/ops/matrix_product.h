@@ -7,11 +7,10 @@
 
 namespace hadal {
 
-GemmOperand operand(In2 x);
 GemmOperand operand(WeightView w);
 
 // Error{kShape} unless x is [rows, cols]; unless w is FP32 or BF16.
-void check_size(const char* op, const char* name, In2 x, int64_t rows, int64_t cols);
+void check_size(const char* op, const char* name, WeightView x, int64_t rows, int64_t cols);
 void check_weight(const char* op, const char* name, WeightView w);
 
 // C (+)= op(A) op(B), then `bias` (n numbers, or null) added to every row of C.

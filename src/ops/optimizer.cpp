@@ -26,6 +26,11 @@ void adamw_update(const AdamWRow& u, In1 g, Out1 w, View<bf16, 1> m, View<bf16, 
                            reinterpret_cast<uint16_t*>(v.data()), g.size());
 }
 
+void round_to_bf16(In1 x, View<bf16, 1> y) {
+  check_length("round_to_bf16", "y", y, x.size(), "number of x");
+  kernels().to_bf16_row(x.data(), reinterpret_cast<uint16_t*>(y.data()), x.size());
+}
+
 void average_update(float share, In1 x, Out1 y) {
   check_length("average_update", "y", y, x.size(), "number of x");
   kernels().average_row(share, x.data(), y.data(), x.size());

@@ -11,6 +11,9 @@ namespace hadal {
 void adamw_update(const AdamWRow& u, In1 g, Out1 w, Out1 m, Out1 v);
 void adamw_update(const AdamWRow& u, In1 g, Out1 w, View<bf16, 1> m, View<bf16, 1> v);
 
+// y = x rounded to nearest even, likewise.
+void round_to_bf16(In1 x, View<bf16, 1> y);
+
 // y += share * (x - y), likewise.
 void average_update(float share, In1 x, Out1 y);
 

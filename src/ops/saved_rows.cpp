@@ -37,47 +37,64 @@ void for_rows(int64_t rows, int64_t cols, Fn fn) {
 
 }  // namespace
 
-SavedRows::SavedRows(In2 x, As as, Precision precision, Arena& saved)
-    : x_(x), as_(as), rows_(x.dim(0)), cols_(x.dim(1)) {
-  if (!is_fp8(precision)) return;
-  const int64_t row = row_bytes(as, cols_);
-  codes_ = saved.make<uint8_t>(rows_ * row).data();
-  if (as != As::kBf16) scales_ = saved.floats(rows_ * tiles(cols_)).data();
+SavedRows::SavedRows(int64_t rows, int64_t cols, As as, Precision precision, Arena& saved)
+    : as_(is_fp8(precision) ? as : As::kBf16), rows_(rows), cols_(cols) {
+  HADAL_CHECK(precision != Precision::kFp32, kInternal, "rows in FP32 are kept where they are");
+  codes_ = saved.make<uint8_t>(rows * row_bytes(as_, cols)).data();
+  if (as_ != As::kBf16) scales_ = saved.floats(rows * tiles(cols)).data();
+}
+
+SavedRows::SavedRows(In2 x, As as, Precision precision, Arena& saved) {
+  if (precision != Precision::kFp32) {
+    *this = SavedRows(x.dim(0), x.dim(1), as, precision, saved);
+    keep(0, x);
+  }
+  x_ = x;
+}
+
+void SavedRows::keep(int64_t first, In2 rows) const {
+  const int64_t row = row_bytes(as_, cols_);
   const Kernels& kernel = kernels();
-  for_rows(rows_, cols_, [&](int64_t t) {
-    uint8_t* codes = codes_ + t * row;
-    float* scales = scales_ == nullptr ? nullptr : scales_ + t * tiles(cols_);
-    switch (as) {
+  for_rows(rows.dim(0), cols_, [&](int64_t t) {
+    uint8_t* codes = codes_ + (first + t) * row;
+    float* scales = scales_ == nullptr ? nullptr : scales_ + (first + t) * tiles(cols_);
+    switch (as_) {
       case As::kFp8:
-        return kernel.fp8_encode_row(x.row(t), cols_, codes, scales);
+        return kernel.fp8_encode_row(rows.row(t), cols_, codes, scales);
       case As::kE5m6:
-        return kernel.e5m6_encode_row(x.row(t), cols_, codes, scales);
+        return kernel.e5m6_encode_row(rows.row(t), cols_, codes, scales);
       case As::kBf16:
-        std::transform(x.row(t), x.row(t) + cols_, reinterpret_cast<bf16*>(codes), to_bf16);
+        return kernel.to_bf16_row(rows.row(t), reinterpret_cast<uint16_t*>(codes), cols_);
     }
   });
 }
 
+WeightView SavedRows::operand(Arena& scratch) const {
+  return as_ == As::kBf16 && codes_ != nullptr ? bf16_rows() : WeightView(get(scratch));
+}
+
 In2 SavedRows::get(Arena& scratch) const {
   if (codes_ == nullptr) return x_;
-  const Out2 y = scratch.floats(rows_, cols_);
+  return get(0, rows_, scratch.floats(rows_, cols_));
+}
+
+In2 SavedRows::get(int64_t begin, int64_t end, Out2 memory) const {
+  if (codes_ == nullptr) return x_.rows(begin, end);
   const int64_t row = row_bytes(as_, cols_);
   const Kernels& kernel = kernels();
-  for_rows(rows_, cols_, [&](int64_t t) {
-    const uint8_t* codes = codes_ + t * row;
-    const float* scales = scales_ == nullptr ? nullptr : scales_ + t * tiles(cols_);
+  for_rows(end - begin, cols_, [&](int64_t t) {
+    const uint8_t* codes = codes_ + (begin + t) * row;
+    const float* scales = scales_ == nullptr ? nullptr : scales_ + (begin + t) * tiles(cols_);
     switch (as_) {
       case As::kFp8:
-        return kernel.fp8_decode_row(codes, scales, cols_, y.row(t));
+        return kernel.fp8_decode_row(codes, scales, cols_, memory.row(t));
       case As::kE5m6:
-        return kernel.e5m6_decode_row(codes, scales, cols_, y.row(t));
-      case As::kBf16: {
-        const auto* numbers = reinterpret_cast<const bf16*>(codes);
-        std::transform(numbers, numbers + cols_, y.row(t), [](bf16 v) { return to_float(v); });
-      }
+        return kernel.e5m6_decode_row(codes, scales, cols_, memory.row(t));
+      case As::kBf16:
+        return kernel.from_bf16_row(reinterpret_cast<const uint16_t*>(codes), memory.row(t), cols_);
     }
   });
-  return y;
+  return memory;
 }
 
 int64_t SavedRows::bytes() const {

@@ -7,15 +7,41 @@ namespace {
 
 constexpr SavedRows::As kAll[] = {SavedRows::As::kFp8, SavedRows::As::kE5m6, SavedRows::As::kBf16};
 
-TEST(SavedRowsTest, OutsideFp8TheyAreTheRowsThemselves) {
+TEST(SavedRowsTest, InFp32TheyAreTheRowsThemselves) {
   const Matrix x = random_matrix(5, 200, 1);
-  for (Precision precision : {Precision::kFp32, Precision::kBf16}) {
-    for (SavedRows::As as : kAll) {
-      Arena saved, scratch;
-      const SavedRows rows(x, as, precision, saved);
-      EXPECT_EQ(rows.get(scratch).data(), x.data());
-      EXPECT_EQ(rows.bytes(), 0);
-      EXPECT_EQ(saved.used() + scratch.used(), 0);
+  for (SavedRows::As as : kAll) {
+    Arena saved, scratch;
+    const SavedRows rows(x, as, Precision::kFp32, saved);
+    EXPECT_EQ(rows.get(scratch).data(), x.data());
+    EXPECT_EQ(rows.get(2, 4, {}).data(), x.row(2));
+    EXPECT_EQ(rows.operand().data, x.data());
+    EXPECT_EQ(rows.operand(scratch).data, x.data());
+    EXPECT_EQ(rows.bytes(), 0);
+    EXPECT_EQ(saved.used() + scratch.used(), 0);
+  }
+}
+
+TEST(SavedRowsTest, InBf16TheyAreRoundedWhateverTheyAre) {
+  const Matrix x = random_matrix(5, 200, 1);
+  for (SavedRows::As as : kAll) {
+    Arena saved, scratch;
+    const SavedRows rows(5, 200, as, Precision::kBf16, saved);
+    rows.keep(0, In2(x).rows(0, 3));  // in parts, as experts do
+    rows.keep(3, In2(x).rows(3, 5));
+    EXPECT_EQ(rows.bytes(), 5 * 200 * 2);
+    EXPECT_EQ(rows.operand().dtype, DType::kBF16);
+    EXPECT_EQ(rows.operand(scratch).data, rows.operand().data);  // read as it is
+    EXPECT_EQ(scratch.used(), 0);
+    Matrix part = filled(2, 200, 0);
+    const In2 all = rows.get(scratch), some = rows.get(2, 4, part);
+    for (int64_t t = 0; t < 5; ++t) {
+      for (int64_t c = 0; c < 200; ++c) {
+        const float want = to_float(to_bf16(x.row(t)[c]));
+        ASSERT_EQ(all.row(t)[c], want);
+        if (t == 2 || t == 3) {
+          ASSERT_EQ(some.row(t - 2)[c], want);
+        }
+      }
     }
   }
 }

@@ -141,6 +141,7 @@ void AdamW::step(double lr, double norm) {
     } else {
       update(reinterpret_cast<float*>(first_.data()), reinterpret_cast<float*>(second_.data()));
     }
+    if (p.rounded != nullptr) round_to_bf16(w, {p.rounded + piece.begin, {n}});
   });
 }
 

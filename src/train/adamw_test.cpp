@@ -110,6 +110,21 @@ TEST(AdamW, OnlyMatricesDecayUnlessToldOtherwise) {
   EXPECT_TRUE(norm.matches(*f.norm));
 }
 
+TEST(AdamW, RoundedWeightsFollowTheWeights) {
+  Fixture f;
+  f.params.round_weights();
+  AdamW optimizer(f.params, {});
+  f.fill_gradients(1);
+  optimizer.step(0.1, gradient_norm(f.params));
+  EXPECT_EQ(f.norm->rounded, nullptr);
+  EXPECT_EQ(f.matrix->weight(Precision::kFp32).dtype, DType::kF32);
+  const WeightView w = f.matrix->weight(Precision::kBf16);
+  ASSERT_EQ(w.dtype, DType::kBF16);
+  for (int64_t i = 0; i < f.matrix->size(); ++i) {
+    ASSERT_EQ(static_cast<const bf16*>(w.data)[i].bits, to_bf16(f.matrix->vec().data()[i]).bits);
+  }
+}
+
 double bf16_of(double x) {
   return double{to_float(to_bf16(static_cast<float>(x)))};
 }

@@ -53,7 +53,7 @@ void make_uneven(Trainer& trainer, double max_vio) {
 void count_memory(Trainer& trainer, TrainBench& bench) {
   const auto four = int64_t{sizeof(float)};
   for (const Param& p : trainer.model().params().all()) {
-    bench.weights += p.size() * dtype_size(p.dtype);
+    bench.weights += p.size() * (dtype_size(p.dtype) + (p.rounded == nullptr ? 0 : 2));
     if (p.gradient == nullptr) continue;
     bench.gradients += p.size() * four;
   }

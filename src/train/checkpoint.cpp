@@ -243,6 +243,7 @@ void load_checkpoint(Trainer& trainer, const fs::path& checkpoint,
     read_weight(weights, p.name, p.shape,
                 std::span<float>(value.data(), static_cast<size_t>(value.size())));
   }
+  trainer.weights_changed();
   read_tensors(checkpoint / kStateFile, trainer);
   read_state(checkpoint / "state.json", trainer);
 }

@@ -32,29 +32,33 @@ void flip_bit(const fs::path& path, size_t byte, int bit) {
 
 // Saved and taken up again every third step, on another number of threads each time.
 TEST_F(Checkpoints, ResumedAgainAndAgainGivesTheSameBits) {
-  const fs::path run = scratch_dir();
-  TrainRecipe r = tiny_recipe();
-  r.run.steps = 12;
-  Bench straight(r);
-  straight.steps(12);
-  for (int part = 0; part < 4; ++part) {
-    const ScopedThreads scope(part % 3 + 1);
-    Bench bench(r);
-    bench.model.params().initialise(99, 0.3);  // all of it must come from the checkpoint
-    if (part == 0) prepare_training(bench.model.params(), r);
-    if (part > 0) load_checkpoint(bench.trainer, newest(run));
-    EXPECT_EQ(bench.trainer.state().step, 3 * part);
-    bench.steps(3);
-    save_checkpoint(bench.trainer, run, {});
+  for (const char* precision : {"fp32", "bf16"}) {
+    const fs::path run = scratch_dir() / precision;
+    TrainRecipe r = tiny_recipe();
+    r.run.precision = precision;
+    r.run.steps = 12;
+    Bench straight(r);
+    straight.steps(12);
+    for (int part = 0; part < 4; ++part) {
+      const ScopedThreads scope(part % 3 + 1);
+      Bench bench(r);
+      bench.model.params().initialise(99, 0.3);  // all of it must come from the checkpoint
+      if (part == 0) prepare_training(bench.model.params(), r);
+      bench.trainer.weights_changed();
+      if (part > 0) load_checkpoint(bench.trainer, newest(run));
+      EXPECT_EQ(bench.trainer.state().step, 3 * part);
+      bench.steps(3);
+      save_checkpoint(bench.trainer, run, {});
+    }
+    Bench last(r);
+    load_checkpoint(last.trainer, newest(run));
+    EXPECT_EQ(snapshot(last.trainer), snapshot(straight.trainer));
+    const auto biases =
+        straight.model.params().find("model.layers.1.mlp.gate.e_score_correction_bias");
+    ASSERT_NE(biases, nullptr);
+    EXPECT_NE(biases->vec().data()[0], 0) << "there is a bias to lose";
+    EXPECT_EQ(last.trainer.last_loads()[0].counts, straight.trainer.last_loads()[0].counts);
   }
-  Bench last(r);
-  load_checkpoint(last.trainer, newest(run));
-  EXPECT_EQ(snapshot(last.trainer), snapshot(straight.trainer));
-  const auto biases =
-      straight.model.params().find("model.layers.1.mlp.gate.e_score_correction_bias");
-  ASSERT_NE(biases, nullptr);
-  EXPECT_NE(biases->vec().data()[0], 0) << "there is a bias to lose";
-  EXPECT_EQ(last.trainer.last_loads()[0].counts, straight.trainer.last_loads()[0].counts);
 }
 
 TEST_F(Checkpoints, KeepsTheNewestAndPassesOverBrokenSets) {

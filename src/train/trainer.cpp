@@ -134,6 +134,7 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train
       held_out_(std::move(held_out)),
       optimizer_(model.params(), adamw_options(recipe)) {
   check_recipe(recipe);
+  weights_changed();
   if (recipe.optim.ema > 0) ema_.emplace(model.params(), recipe.optim.ema);
   std::vector<const RowSource*> sources{&train};
   for (const HeldOut& text : held_out_) sources.push_back(text.source.get());
@@ -141,6 +142,10 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train
     HADAL_CHECK(source->options().mtp_depth == model.mtp_depth(), kUsage, "the data is packed for ",
                 source->options().mtp_depth, " MTP modules, the model has ", model.mtp_depth());
   }
+}
+
+void Trainer::weights_changed() {
+  if (recipe_.run.precision == "bf16") model_.params().round_weights();
 }
 
 void Trainer::set_steps(int64_t steps) {

@@ -95,6 +95,8 @@ class Trainer {
   bool done() const { return state_.step >= recipe_.run.steps; }
   // For runs whose length follows from the measured rate; not below the steps done.
   void set_steps(int64_t steps);
+  // After the model's values were set from outside: what is kept of them for products follows.
+  void weights_changed();
 
   // So that steps can say what share of the machine they use: operations of a token
   // (training_flops_per_token), and how many a second there are at most.

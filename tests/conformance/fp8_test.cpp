@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(all, Fp8, testing::ValuesIn(variants()),
 
 // Of a shape whose widths are many tiles, and layers enough that what they keep outweighs what one
 // of them needs for itself.
-TEST(Fp8Memory, activations_take_half) {
+TEST(ActivationMemory, shrinks_with_the_precision) {
   ModelConfig c = variants().front().config();
   c.hidden_size = 256, c.intermediate_size = 768, c.moe_intermediate_size = 192;
   c.kv_lora_rank = 128, c.qk_nope_head_dim = 64, c.qk_rope_head_dim = 32, c.v_head_dim = 64;
@@ -128,14 +128,16 @@ TEST(Fp8Memory, activations_take_half) {
   const std::vector<int32_t> tokens = some_ids(257, 12);
   const Batch batch = make_batch(View<const int32_t, 2>(tokens.data(), {1, 257}), 256, 0);
   std::vector<int64_t> peaks;
-  for (Precision precision : {Precision::kFp8, Precision::kBf16}) {
+  for (Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
     Transformer fresh(c);
     fresh.params().allocate_training();
     fresh.params().initialise(3, 0.05);
     fresh.forward_backward(batch, options_of(precision));
     peaks.push_back(fresh.activation_peak_bytes());
   }
-  EXPECT_LT(double(peaks[0]), 0.62 * double(peaks[1])) << peaks[0] << " of " << peaks[1];
+  const auto fp32 = double(peaks[0]), bf16 = double(peaks[1]), fp8 = double(peaks[2]);
+  EXPECT_LT(bf16, 0.62 * fp32);
+  EXPECT_LT(fp8, 0.52 * fp32);
 }
 
 }  // namespace

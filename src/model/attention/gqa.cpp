@@ -81,9 +81,9 @@ class Gqa final : public Attention {
     saved->x = kept(x, SavedRows::As::kFp8);
     Out2 q = some.floats(rows, heads_ * dim_);
     Out2 k = some.floats(rows, kv_heads_ * dim_), v = some.floats(rows, kv_heads_ * dim_);
-    q_proj_.forward(x, q, pass.precision);
-    k_proj_.forward(x, k, pass.precision);
-    v_proj_.forward(x, v, pass.precision);
+    q_proj_.forward(saved->x.operand(), q, pass.precision);
+    k_proj_.forward(saved->x.operand(), k, pass.precision);
+    v_proj_.forward(saved->x.operand(), v, pass.precision);
     if (qk_norm_ != QkNorm::kNone) {
       const Out2 q_raw = norm_rows(q), k_raw = norm_rows(k);
       q = some.floats(rows, heads_ * dim_);
@@ -100,11 +100,11 @@ class Gqa final : public Attention {
     const Out2 o = some.floats(rows, heads_ * dim_);
     saved->lse = pass.saved.floats(rows, heads_);
     attention(q, k, v, pass.spans, shape(key_heads_, pass.precision), o, saved->lse, pass.scratch);
-    o_proj_.forward(o, y, pass.precision);
+    saved->o = kept(o, SavedRows::As::kE5m6);
+    o_proj_.forward(saved->o.operand(), y, pass.precision);
     saved->q = kept(q, SavedRows::As::kBf16);
     saved->k = kept(k, SavedRows::As::kBf16);
     saved->v = kept(v, SavedRows::As::kBf16);
-    saved->o = kept(o, SavedRows::As::kE5m6);
     return saved;
   }
 
@@ -113,14 +113,13 @@ class Gqa final : public Attention {
     const int64_t rows = dy.dim(0);
     const Arena::Scope scope(pass.scratch);
     const Out2 d_o = pass.scratch.zeros(rows, heads_ * dim_);
-    const In2 o = saved.o.get(pass.scratch);
-    o_proj_.backward(dy, o, d_o, pass.precision);
+    o_proj_.backward(dy, saved.o.operand(pass.scratch), d_o, pass.precision);
 
     Out2 dq = pass.scratch.zeros(rows, heads_ * dim_);
     const Out2 dk_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
     const Out2 dv_wide = pass.scratch.zeros(rows, key_heads_ * dim_);
     attention_backward(d_o, saved.q.get(pass.scratch), saved.k.get(pass.scratch),
-                       saved.v.get(pass.scratch), o, saved.lse, pass.spans,
+                       saved.v.get(pass.scratch), saved.o.get(pass.scratch), saved.lse, pass.spans,
                        shape(key_heads_, pass.precision), dq, dk_wide, dv_wide, pass.scratch);
     rope_backward(dq, pass.positions, rope_, layout(heads_));
     rope_backward(dk_wide, pass.positions, rope_, layout(key_heads_));
@@ -136,7 +135,7 @@ class Gqa final : public Attention {
       dq = dq_raw;
       dk = dk_raw;
     }
-    const In2 x = saved.x.get(pass.scratch);
+    const WeightView x = saved.x.operand(pass.scratch);
     q_proj_.backward(dq, x, dx, pass.precision);
     k_proj_.backward(dk, x, dx, pass.precision);
     v_proj_.backward(dv, x, dx, pass.precision);

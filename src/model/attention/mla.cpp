@@ -78,14 +78,14 @@ class Mla final : public Attention {
     if (compressed_q_) {
       const Out2 c_q = some.floats(rows, q_a_proj_.out());
       const Out2 c_q_normed = some.floats(rows, q_a_proj_.out());
-      q_a_proj_.forward(x, c_q, pass.precision);
+      q_a_proj_.forward(saved->x.operand(), c_q, pass.precision);
       saved->q_stats = q_a_norm_.forward(c_q, c_q_normed, keep);
-      q_b_proj_.forward(c_q_normed, q, pass.precision);
-      kv_a_proj_.forward(x, kv_a, pass.precision);
       saved->c_q = kept(c_q, SavedRows::As::kBf16);
       saved->c_q_normed = kept(c_q_normed, SavedRows::As::kFp8);
+      q_b_proj_.forward(saved->c_q_normed.operand(), q, pass.precision);
+      kv_a_proj_.forward(saved->x.operand(), kv_a, pass.precision);
     } else {
-      forward_all(inputs(), x, q_kv, pass.precision);
+      forward_all(inputs(), saved->x.operand(), q_kv, pass.precision);
     }
     const Out2 c_kv_normed = some.floats(rows, latent_);
     saved->kv_stats = kv_a_norm_.forward(kv_a.cols(0, latent_), c_kv_normed, keep);
@@ -96,16 +96,16 @@ class Mla final : public Attention {
     const Out2 k_rope = copy(kv_a.cols(latent_, latent_ + rope_dim_), pass.scratch);
     rope(q, pass.positions, rope_, head_layout());
     if (groups_ == 1) rope(k_rope, pass.positions, rope_, shared_layout(0));
-    expand(c_kv_normed, k_rope, pass.precision, k, v, pass.scratch);
+    expand(saved->c_kv_normed.operand(), k_rope, pass.precision, k, v, pass.scratch);
     if (groups_ > 1) rope(k, pass.positions, rope_, head_layout());
     const Out2 o = some.floats(rows, heads_ * v_);
     saved->lse = keep.floats(rows, heads_);
     attention(q, k, v, pass.spans, shape(pass.precision), o, saved->lse, pass.scratch);
-    o_proj_.forward(o, y, pass.precision);
+    saved->o = kept(o, SavedRows::As::kE5m6);
+    o_proj_.forward(saved->o.operand(), y, pass.precision);
     saved->q = kept(q, SavedRows::As::kBf16);
     saved->k = kept(k, SavedRows::As::kBf16);
     saved->v = kept(v, SavedRows::As::kBf16);
-    saved->o = kept(o, SavedRows::As::kE5m6);
     return saved;
   }
 
@@ -122,23 +122,23 @@ class Mla final : public Attention {
       const Arena::Scope inner(scratch);
       const Out2 d_o = scratch.zeros(rows, heads_ * v_);
       const Out2 dk = scratch.zeros(rows, heads_ * qk_), dv = scratch.zeros(rows, heads_ * v_);
-      const In2 o = saved.o.get(scratch);
-      o_proj_.backward(dy, o, d_o, pass.precision);
-      attention_backward(d_o, saved.q.get(scratch), saved.k.get(scratch), saved.v.get(scratch), o,
-                         saved.lse, pass.spans, shape(pass.precision), dq, dk, dv, scratch);
+      o_proj_.backward(dy, saved.o.operand(scratch), d_o, pass.precision);
+      attention_backward(d_o, saved.q.get(scratch), saved.k.get(scratch), saved.v.get(scratch),
+                         saved.o.get(scratch), saved.lse, pass.spans, shape(pass.precision), dq, dk,
+                         dv, scratch);
       rope_backward(dq, pass.positions, rope_, head_layout());
       expand_backward(dk, dv, pass.positions, d_kv, d_kv_a.cols(latent_, latent_ + rope_dim_));
     }
     const Out2 d_c_normed = scratch.zeros(rows, latent_);
-    kv_b_proj_.backward(d_kv, saved.c_kv_normed.get(scratch), d_c_normed, pass.precision);
+    kv_b_proj_.backward(d_kv, saved.c_kv_normed.operand(scratch), d_c_normed, pass.precision);
     kv_a_norm_.backward(d_c_normed, saved.c_kv.get(scratch), saved.kv_stats,
                         d_kv_a.cols(0, latent_));
-    const In2 x = saved.x.get(scratch);
+    const WeightView x = saved.x.operand(scratch);
     if (!compressed_q_) return backward_all(inputs(), d_q_kv, x, dx, pass.precision);
     kv_a_proj_.backward(d_kv_a, x, dx, pass.precision);
     const Out2 d_cq_normed = scratch.zeros(rows, q_a_proj_.out());
     const Out2 d_cq = scratch.zeros(rows, q_a_proj_.out());
-    q_b_proj_.backward(dq, saved.c_q_normed.get(scratch), d_cq_normed, pass.precision);
+    q_b_proj_.backward(dq, saved.c_q_normed.operand(scratch), d_cq_normed, pass.precision);
     q_a_norm_.backward(d_cq_normed, saved.c_q.get(scratch), saved.q_stats, d_cq);
     q_a_proj_.backward(d_cq, x, dx, pass.precision);
   }
@@ -193,11 +193,11 @@ class Mla final : public Attention {
 
   // k = [W_UK c | k_R], v = W_UV c for every head. kv_b_proj's rows are per head [nope | v].
   // The rope key is copied to the heads as it is: rotated already, or to be rotated per head group.
-  void expand(In2 c, In2 k_rope, Precision precision, Out2 k, Out2 v, Arena& scratch) const {
+  void expand(WeightView c, In2 k_rope, Precision precision, Out2 k, Out2 v, Arena& scratch) const {
     const Arena::Scope scope(scratch);
-    const Out2 kv = scratch.floats(c.dim(0), heads_ * (nope_ + v_));
+    const Out2 kv = scratch.floats(c.rows, heads_ * (nope_ + v_));
     kv_b_proj_.forward(c, kv, precision);
-    parallel_for(c.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    parallel_for(c.rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t h = 0; h < heads_; ++h) {
           const float* from = kv.row(t) + h * (nope_ + v_);

@@ -33,10 +33,10 @@ class Swiglu final : public Ffn {
     const Out2 gate_up = some.floats(x.dim(0), 2 * width);
     const Out2 gate = gate_up.cols(0, width), up = gate_up.cols(width, 2 * width);
     const Out2 product = pass.scratch.floats(x.dim(0), width);
-    forward_all(inputs(), x, gate_up, pass.precision);
+    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
+    forward_all(inputs(), saved->x.operand(), gate_up, pass.precision);
     swiglu(gate, up, product);
     down_.forward(product, y, pass.precision);
-    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
     saved->gate = SavedRows(gate, SavedRows::As::kFp8, pass.precision, pass.saved);
     saved->up = SavedRows(up, SavedRows::As::kFp8, pass.precision, pass.saved);
     return saved;
@@ -54,7 +54,7 @@ class Swiglu final : public Ffn {
     down_.backward(dy, product, d_product, pass.precision);
     swiglu_backward(d_product, gate, up, d_gate_up.cols(0, width),
                     d_gate_up.cols(width, 2 * width));
-    backward_all(inputs(), d_gate_up, saved.x.get(pass.scratch), dx, pass.precision);
+    backward_all(inputs(), d_gate_up, saved.x.operand(pass.scratch), dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {
@@ -92,10 +92,10 @@ class Gelu final : public Ffn {
     const Arena::Scope scope(pass.scratch);
     const Out2 up = arena_for(pass.precision, pass.saved, pass.scratch).floats(x.dim(0), up_.out());
     const Out2 activated = pass.scratch.floats(x.dim(0), up_.out());
-    up_.forward(x, up, pass.precision);
+    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
+    up_.forward(saved->x.operand(), up, pass.precision);
     gelu(up, activated);
     down_.forward(activated, y, pass.precision);
-    saved->x = SavedRows(x, SavedRows::As::kFp8, pass.precision, pass.saved);
     saved->up = SavedRows(up, SavedRows::As::kFp8, pass.precision, pass.saved);
     return saved;
   }
@@ -110,7 +110,7 @@ class Gelu final : public Ffn {
     gelu(up, activated);
     down_.backward(dy, activated, d_activated, pass.precision);
     gelu_backward(d_activated, up, d_up);
-    up_.backward(d_up, saved.x.get(pass.scratch), dx, pass.precision);
+    up_.backward(d_up, saved.x.operand(pass.scratch), dx, pass.precision);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {

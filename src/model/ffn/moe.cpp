@@ -74,7 +74,7 @@ class Moe final : public Ffn {
       return SavedRows(what, as, pass.precision, pass.saved);
     };
     saved->x = kept(x, SavedRows::As::kFp8);
-    saved->router_x = kept(x, SavedRows::As::kBf16);
+    saved->router_x = is_fp8(pass.precision) ? kept(x, SavedRows::As::kBf16) : saved->x;
     saved->scores = pass.saved.floats(rows, shape_.experts);
     router_.forward(x, saved->scores, Precision::kFp32);
     router_scores(saved->scores, shape_, saved->scores);
@@ -83,12 +83,8 @@ class Moe final : public Ffn {
     add_balance_loss(*saved, pass, {});
 
     const Arena::Scope scope(pass.scratch);
-    const Out2 gate_up =
-        arena_for(pass.precision, pass.saved, pass.scratch).floats(slots, 2 * width_);
     const Out2 expert_out = pass.scratch.floats(slots, hidden_);
-    experts_forward(x, saved->routing, pass, gate_up, expert_out);
-    saved->gate = kept(gate(gate_up), SavedRows::As::kFp8);
-    saved->up = kept(up(gate_up), SavedRows::As::kFp8);
+    experts_forward(*saved, pass, expert_out);
     if (shared_) {
       saved->shared = shared_->forward(x, y, pass);
     } else {
@@ -115,7 +111,7 @@ class Moe final : public Ffn {
     router_select_backward(d_gates, saved.scores, routing.experts, shape_, d_scores);
     add_balance_loss(saved, pass, d_scores);
     router_scores_backward(d_scores, saved.scores, shape_, d_logits);
-    router_.backward(d_logits, saved.router_x.get(pass.scratch), dx, Precision::kFp32);
+    router_.backward(d_logits, saved.router_x.operand(pass.scratch), dx, Precision::kFp32);
   }
 
   void step(In2 x, Out2 y, StepPass& pass) const override {
@@ -186,10 +182,12 @@ class Moe final : public Ffn {
     return all;
   }
   Weights weights(Precision precision) const {
-    Weights w = per_expert<WeightView>([](const Param& p) { return p.weight(); }, joined_weight);
     // In FP8 gate and up lie in blocks of their own, whatever their width.
-    if (is_fp8(precision)) w.gate_up.clear();
-    return w;
+    return per_expert<WeightView>([&](const Param& p) { return p.weight(precision); },
+                                  [&](const std::array<const Param*, 2>& inputs) {
+                                    return is_fp8(precision) ? WeightView()
+                                                             : joined_weight(inputs, precision);
+                                  });
   }
   Gradients gradients() const {
     return per_expert<Out2>([](const Param& p) { return p.grad(); }, joined_gradient);
@@ -276,22 +274,39 @@ class Moe final : public Ffn {
     });
   }
 
-  void experts_forward(In2 x, const Routing& routing, const TrainPass& pass, Out2 all_gate_up,
-                       Out2 expert_out) const {
+  void experts_forward(MoeSaved& saved, const TrainPass& pass, Out2 expert_out) const {
     const Weights w = weights(pass.precision);
-    for_experts(routing, width_, pass, [&](const Group& g, Out2 product) {
-      const Out2 gate_up = all_gate_up.rows(g.begin, g.end);
-      const Weights mine = w.of(g.first, g.last);
-      if (mine.gate_up.empty()) {
-        grouped_linear(x, g.by_token, mine.gate, gate(gate_up), pass.precision);
-        grouped_linear(x, g.by_token, mine.up, up(gate_up), pass.precision);
-      } else {
-        grouped_linear(x, g.by_token, mine.gate_up, gate_up, pass.precision);
-      }
-      swiglu(gate(gate_up), up(gate_up), product);
-      grouped_linear(product, g.by_slot, mine.down, expert_out.rows(g.begin, g.end),
-                     pass.precision);
-    });
+    const WeightView x = saved.x.operand();
+    const int64_t slots = expert_out.dim(0);
+    const bool in_place = pass.precision == Precision::kFp32;  // gate and up stay where they are
+    const Out2 all_gate_up = in_place ? pass.saved.floats(slots, 2 * width_) : Out2();
+    for (SavedRows* kept : {&saved.gate, &saved.up}) {
+      if (in_place) break;
+      *kept = SavedRows(slots, width_, SavedRows::As::kFp8, pass.precision, pass.saved);
+    }
+    for_experts(saved.routing, in_place ? width_ : 3 * width_, pass,
+                [&](const Group& g, Out2 memory) {
+                  const Out2 product = memory.cols(0, width_);
+                  const Out2 gate_up =
+                      in_place ? all_gate_up.rows(g.begin, g.end) : memory.cols(width_, 3 * width_);
+                  const Weights mine = w.of(g.first, g.last);
+                  if (mine.gate_up.empty()) {
+                    grouped_linear(x, g.by_token, mine.gate, gate(gate_up), pass.precision);
+                    grouped_linear(x, g.by_token, mine.up, up(gate_up), pass.precision);
+                  } else {
+                    grouped_linear(x, g.by_token, mine.gate_up, gate_up, pass.precision);
+                  }
+                  swiglu(gate(gate_up), up(gate_up), product);
+                  if (!in_place) {
+                    saved.gate.keep(g.begin, gate(gate_up));
+                    saved.up.keep(g.begin, up(gate_up));
+                  }
+                  grouped_linear(product, g.by_slot, mine.down, expert_out.rows(g.begin, g.end),
+                                 pass.precision);
+                });
+    if (!in_place) return;
+    saved.gate = SavedRows(gate(all_gate_up), SavedRows::As::kFp8, pass.precision, pass.saved);
+    saved.up = SavedRows(up(all_gate_up), SavedRows::As::kFp8, pass.precision, pass.saved);
   }
 
   // The experts' outputs are not kept: what the gates' gradient needs of them comes from the
@@ -308,14 +323,14 @@ class Moe final : public Ffn {
     for (int64_t i = 0; i < slots; ++i) {
       slot_gates.data()[routing.slot_of.data()[i]] = routing.gates.data()[i];
     }
-    const In2 all_gate = saved.gate.get(pass.scratch), all_up = saved.up.get(pass.scratch);
-    const In2 x = saved.x.get(pass.scratch);
+    const WeightView x = saved.x.operand(pass.scratch);
     const auto part = [](Out2 of_slots, const Group& g) {
       return Out1(of_slots.row(g.begin), {g.end - g.begin});
     };
-    for_experts(routing, 4 * width_, pass, [&](const Group& g, Out2 memory) {
+    for_experts(routing, 6 * width_, pass, [&](const Group& g, Out2 memory) {
       const Out2 dx = dx_slots.rows(g.begin, g.end);
-      const In2 kept_gate = all_gate.rows(g.begin, g.end), kept_up = all_up.rows(g.begin, g.end);
+      const In2 kept_gate = saved.gate.get(g.begin, g.end, memory.cols(4 * width_, 5 * width_));
+      const In2 kept_up = saved.up.get(g.begin, g.end, memory.cols(5 * width_, 6 * width_));
       const Out2 product = memory.cols(0, width_), d_product = memory.cols(width_, 2 * width_);
       const Out2 d_gate_up = memory.cols(2 * width_, 4 * width_);
       const Weights mine = w.of(g.first, g.last);

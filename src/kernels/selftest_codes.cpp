@@ -1,0 +1,58 @@
+// The rows of number formats in the self-test.
+#include <algorithm>
+
+#include "kernels/selftest_data.h"
+
+namespace hadal::selftest_detail {
+
+// An E4M3 number is within 2^-4 of itself, or half a unit of 2^-9 of the tile's scale.
+double check_fp8_codes(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
+    std::vector<uint8_t> codes(x.size());
+    Floats scales(x.size());
+    const auto see = [&](auto scale_of) {
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double scale = double{scale_of(i)}, value = double{to_float(e4m3{codes[i]})};
+        worst.see(value * scale, double{x[i]},
+                  std::abs(double{x[i]}) * 0x1.001p-4 + scale * 0x1p-10);
+      }
+    };
+    table.fp8_encode_row(x.data(), n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i / 128]; });
+    table.fp8_decode_row(codes.data(), scales.data(), n, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      worst.see(y[i], double{to_float(e4m3{codes[i]})} * double{scales[i / 128]},
+                kRounding * std::abs(double{y[i]}) + 1e-30);
+    }
+    table.fp8_encode_columns(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i]; });
+    table.fp8_encode_blocks(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+    see([&](size_t i) { return scales[i / 128]; });
+  });
+}
+
+double check_bf16_rows(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
+    std::vector<uint16_t> bits(x.size());
+    table.to_bf16_row(x.data(), bits.data(), n);
+    table.from_bf16_row(bits.data(), y.data(), n);
+    for (size_t i = 0; i < x.size(); ++i) {
+      worst.see(bits[i] == to_bf16(x[i]).bits ? 0 : 1, 0, 0.5);
+      worst.see(y[i] == to_float(bf16{bits[i]}) ? 0 : 1, 0, 0.5);
+    }
+  });
+}
+
+double check_e5m6(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, Floats y, Worst& worst) {
+    std::vector<uint8_t> codes(2 * x.size() + 2);
+    Floats scales(x.size());
+    table.e5m6_encode_row(x.data(), n, codes.data(), scales.data());
+    table.e5m6_decode_row(codes.data(), scales.data(), n, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      worst.see(y[i], x[i], std::abs(double{x[i]}) * 0x1p-7 + double{scales[i / 128]} * 0x1p-21);
+    }
+  });
+}
+
+}  // namespace hadal::selftest_detail
