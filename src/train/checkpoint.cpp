@@ -6,6 +6,7 @@
 #include <charconv>
 #include <system_error>
 
+#include "core/hash.h"
 #include "core/json.h"
 #include "io/checkpoint.h"
 #include "model/pretrained.h"
@@ -61,7 +62,7 @@ void for_each_number(State& state, Fn fn) {
 
 // What must be the same for a row to be what it was.
 OrderedJson data_json(Trainer& trainer) {
-  return {{"tokens", trainer.data().tokens()}};
+  return {{"tokens", trainer.data().tokens()}, {"xxh64", hex64(trainer.data().content())}};
 }
 
 OrderedJson state_json(Trainer& trainer) {

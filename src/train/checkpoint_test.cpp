@@ -174,6 +174,12 @@ TEST_F(Checkpoints, AnotherRecipeAndOtherDataAreRefusedUnlessAllowed) {
   Trainer elsewhere(stranger.model, tiny_recipe(), data);
   EXPECT_ERROR(load_checkpoint(elsewhere, folder), kUsage, "--allow data.train");
   load_checkpoint(elsewhere, folder, std::vector<std::string>{"data.train"});
+
+  TokenDocuments changed = corpus(1);
+  changed.ids[5] ^= 1;  // as many tokens as before
+  TokenSource edited(std::move(changed), {kLength, 1, 7, true});
+  Trainer with_edited(stranger.model, tiny_recipe(), edited);
+  EXPECT_ERROR(load_checkpoint(with_edited, folder), kUsage, "--allow data.train");
 }
 
 TEST_F(Checkpoints, ItsSizeIsKnownBefore) {

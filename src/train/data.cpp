@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/hash.h"
+
 namespace hadal {
 namespace {
 
@@ -54,14 +56,19 @@ TokenStore::TokenStore(TokenDocuments documents)
     : documents_(std::make_shared<const TokenDocuments>(std::move(documents))),
       ids_(documents_->ids),
       tokens_(static_cast<int64_t>(ids_.size())) {
+  Hash64 hash;
+  hash.add(std::as_bytes(ids_));
+  hash.add(std::as_bytes(std::span(documents_->ends)));
+  content_ = hash.value();
 }
 
 TokenStore::TokenStore(std::shared_ptr<const MappedFile> file, std::span<const int32_t> ids,
-                       TokenDocuments documents)
+                       TokenDocuments documents, uint64_t content)
     : documents_(std::make_shared<const TokenDocuments>(std::move(documents))),
       file_(std::move(file)),
       ids_(ids),
-      tokens_(static_cast<int64_t>(ids_.size())) {
+      tokens_(static_cast<int64_t>(ids_.size())),
+      content_(content) {
 }
 
 int64_t TokenStore::count() const {
@@ -89,6 +96,9 @@ TokenStore TokenStore::subset(std::vector<int64_t> documents) const {
     if (chosen_) d = (*chosen_)[static_cast<size_t>(d)];
   }
   part.chosen_ = std::make_shared<const std::vector<int64_t>>(std::move(documents));
+  Hash64 hash(content_);
+  hash.add(std::as_bytes(std::span(*part.chosen_)));
+  part.content_ = hash.value();
   return part;
 }
 

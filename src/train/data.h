@@ -43,12 +43,13 @@ class TokenStore {
  public:
   TokenStore(TokenDocuments documents);  // NOLINT(google-explicit-constructor): the plain case
   // `ids` lie in the file; `documents` says the rest and has none of its own. `ends` are not read
-  // from the mapping, where zeros may stand of a sudden (MappedFile).
+  // from the mapping, where zeros may stand of a sudden (MappedFile). `content`: see below.
   TokenStore(std::shared_ptr<const MappedFile> file, std::span<const int32_t> ids,
-             TokenDocuments documents);
+             TokenDocuments documents, uint64_t content);
 
   int64_t count() const;
   int64_t tokens() const { return tokens_; }
+  uint64_t content() const { return content_; }  // a hash of the documents, and which they are
   std::span<const int32_t> document(int64_t i) const;
   int64_t bytes_of(int32_t id) const;
   // Only these documents, in this order.
@@ -62,6 +63,7 @@ class TokenStore {
   std::span<const int32_t> ids_;
   std::shared_ptr<const std::vector<int64_t>> chosen_;  // null: all
   int64_t tokens_ = 0;
+  uint64_t content_ = 0;
 };
 
 // A share of `count` documents chosen by the seed, at least one, never all. Error{kConfig} when
@@ -98,7 +100,8 @@ class RowSource {
   // Rows row, row + 1, ... Not thread-safe.
   virtual TextBatch batch(int64_t row, int64_t sequences) = 0;
   virtual const TokenSourceOptions& options() const = 0;
-  virtual int64_t tokens() const = 0;  // of an epoch
+  virtual int64_t tokens() const = 0;    // of an epoch
+  virtual uint64_t content() const = 0;  // a hash of the documents: whether they are the same
 };
 
 // Rows of some documents.
@@ -115,6 +118,7 @@ class TokenSource final : public RowSource {
   TokenSource(TokenStore documents, TokenSourceOptions options);
 
   int64_t tokens() const override { return tokens_; }
+  uint64_t content() const override { return documents_.content(); }
   int64_t rows_per_epoch() const { return rows_; }
   const TokenSourceOptions& options() const override { return options_; }
   TextBatch batch(int64_t row, int64_t sequences) override;

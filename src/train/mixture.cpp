@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/hash.h"
+
 namespace hadal {
 namespace {
 
@@ -58,6 +60,15 @@ int64_t TokenMixture::tokens() const {
   int64_t sum = 0;
   for (const Part& part : parts_) sum += part.source.tokens();
   return sum;
+}
+
+uint64_t TokenMixture::content() const {
+  Hash64 hash;
+  for (const Part& part : parts_) {
+    const uint64_t one = part.source.content();
+    hash.add(std::as_bytes(std::span(&one, 1)));
+  }
+  return hash.value();
 }
 
 void TokenMixture::use_block(int64_t block) {

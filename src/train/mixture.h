@@ -31,6 +31,7 @@ class TokenMixture final : public RowSource {
   TextBatch batch(int64_t row, int64_t sequences) override;
   const TokenSourceOptions& options() const override { return parts_[0].source.options(); }
   int64_t tokens() const override;  // of one epoch of each
+  uint64_t content() const override;
   const std::vector<Part>& parts() const { return parts_; }
   // Rows of a block that come from each part.
   const std::vector<int64_t>& quotas() const { return quotas_; }

@@ -193,6 +193,7 @@ void make_cache(const Tokenizer& tokenizer, std::span<const fs::path> files, con
 struct Contents {
   std::span<const int32_t> ids;  // in the mapping
   std::vector<int64_t> ends;
+  uint64_t hash = 0;
 };
 
 // Why the file is not the cache with this key; empty when it is, with its parts in `contents`.
@@ -222,6 +223,7 @@ std::string flaw(std::span<const std::byte> bytes, uint64_t key, Contents& conte
   const bool whole =
       hash.value() == header.hash && std::is_sorted(ends.begin(), ends.end()) &&
       (ends.empty() ? header.tokens == 0 : ends.front() >= 0 && ends.back() == header.tokens);
+  contents.hash = header.hash;
   return whole ? "" : "it is damaged: its hash is another";
 }
 
@@ -248,7 +250,7 @@ TokenStore cached_tokens(const Tokenizer& tokenizer, const fs::path& tokenizer_p
     wrong = flaw(file->bytes(), key, contents);
     file->check_intact();
     return TokenStore(std::move(file), contents.ids,
-                      {{}, std::move(contents.ends), bytes_of_ids(tokenizer)});
+                      {{}, std::move(contents.ends), bytes_of_ids(tokenizer)}, contents.hash);
   };
   std::string wrong;
   if (fs::exists(path)) {
