@@ -10,11 +10,11 @@
 namespace hadal {
 namespace {
 
-// A GEMM of two operands in E4M3 is off by 3.7% (ops/fp8_test.cpp), independent from one GEMM to
-// the next; what is cached for the backward is off by 2.6% once more. About thirty lie between a
-// weight of these models and its gradient: 3.7% * sqrt(30) = 20%.
-constexpr double kWholeBound = 0.45;  // relative, L2, all tensors as one; measured: at most 40%
-constexpr double kRounded = 0.02;     // smaller: another path was taken
+// E4M3 has four bits less than BF16, so that a product is off by 16 times as much, and so is what
+// the model makes of it (how much that is differs from model to model; conformance/bf16_test.cpp
+// bounds it). Softmax and attention stay in BF16 here; cached activations are rounded once more.
+constexpr double kTimesBf16 = 20;  // measured: 12 to 17
+constexpr double kRounded = 0.02;  // smaller: another path was taken
 
 class Fp8 : public testing::TestWithParam<Variant> {};
 
@@ -50,11 +50,12 @@ TEST_P(Fp8, gradients_are_close_to_fp32) {
   const auto model = make_model(GetParam(), choose_all_experts);
   const std::vector<float> exact = gradients(*model, Precision::kFp32);
   const std::vector<float> rounded = gradients(*model, Precision::kFp8);
-  EXPECT_LT(distance(rounded, exact), kWholeBound);
+  const double bf16 = distance(gradients(*model, Precision::kBf16), exact);
+  EXPECT_LT(distance(rounded, exact), kTimesBf16 * bf16);
   EXPECT_GT(distance(rounded, exact), kRounded);
   const std::vector<float> blocks = gradients(*model, Precision::kFp8Blocks);
   EXPECT_NE(blocks, rounded);
-  EXPECT_LT(distance(blocks, exact), 2 * kWholeBound);
+  EXPECT_LT(distance(blocks, exact), 2 * kTimesBf16 * bf16);
 }
 
 TEST_P(Fp8, the_same_bits_on_any_number_of_threads) {
