@@ -7,6 +7,9 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/fp8.h"
+#include "quant/int4.h"
+#include "quant/int8.h"
+#include "quant/panels.h"
 
 namespace hadal {
 namespace {
@@ -73,14 +76,27 @@ void encode_fp8_weights(In2 in, const EncodedOut& out) {
 
 constexpr double kFp8Bits = 8 + 32.0 / static_cast<double>(kFp8Block.rows * kFp8Block.cols);
 
+constexpr double panel_bits(int64_t block_bytes) {
+  return 8.0 * static_cast<double>(block_bytes) / static_cast<double>(kPanelRows * kPanelCols);
+}
+
 constexpr std::array kFormats{
     Format{"fp32", DType::kF32, {}, 32, decode_plain<float>, encode_plain<float>},
     Format{"bf16", DType::kBF16, {}, 16, decode_plain<bf16>, encode_plain<bf16>},
     Format{"fp16", DType::kF16, {}, 16, decode_plain<fp16>, encode_plain<fp16>},
     Format{"fp8", DType::kF8E4M3, kFp8Block, kFp8Bits, decode_fp8, encode_fp8_weights},
+    Format{"int8", DType::kU8, kPanelBlock, panel_bits(kInt8BlockBytes), decode_int8, encode_int8,
+           kInt8BlockBytes},
+    Format{"int4", DType::kU8, kPanelBlock, panel_bits(kInt4BlockBytes), decode_int4, encode_int4,
+           kInt4BlockBytes},
 };
 
 }  // namespace
+
+int64_t code_bytes(const Format& format, int64_t rows, int64_t cols) {
+  if (format.block_bytes == 0) return rows * cols * dtype_size(format.dtype);
+  return blocks(rows, format.block.rows) * blocks(cols, format.block.cols) * format.block_bytes;
+}
 
 std::span<const Format> formats() {
   return kFormats;
@@ -95,9 +111,9 @@ const Format& find_format(std::string_view name) {
   throw Error(ErrorKind::kUsage, str("format \"", name, "\" is unknown; expected one of ", known));
 }
 
-const Format* format_of(DType dtype) {
+const Format* format_of(DType dtype, int64_t block_bytes) {
   for (const Format& f : kFormats) {
-    if (f.dtype == dtype) return &f;
+    if (f.dtype == dtype && f.block_bytes == block_bytes) return &f;
   }
   return nullptr;
 }

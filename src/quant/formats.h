@@ -20,7 +20,8 @@ inline int64_t blocks(int64_t n, int64_t block) {
   return block == 0 ? 0 : n / block + (n % block != 0 ? 1 : 0);
 }
 
-// A matrix as stored: codes row-major and dense, scales as above (empty when block is {0, 0}).
+// A matrix as stored: codes row-major and dense, scales as above (empty when block is {0, 0}); or
+// blocks that hold both (Format::block_bytes), no scales then.
 template <class Byte, class Scales>
 struct EncodedMatrix {
   Byte* codes = nullptr;
@@ -34,8 +35,8 @@ using EncodedOut = EncodedMatrix<std::byte, Out2>;
 // float a number, the product code * scale rounded once. NaN and infinite codes are decoded as
 // such; whoever reads a file refuses them.
 struct Format {
-  std::string_view name;  // "fp32", "bf16", "fp16", "fp8"
-  DType dtype;            // of the codes
+  std::string_view name;  // "fp32", "bf16", "fp16", "fp8", "int8", "int4"
+  DType dtype;            // of the codes; U8 where a block holds codes and scales
   BlockShape block;       // the usual one
   double bits_per_weight;
   // codes and scales -> out [R, C]. Split over threads by rows; any alignment of codes.
@@ -43,12 +44,17 @@ struct Format {
   // in [R, C] -> codes and scales. Rounds to nearest even. Error{kFormat} for NaN or infinity
   // where the format cannot hold it.
   void (*encode)(In2 in, const EncodedOut& out);
+  // Of a block that holds its codes and scales together (kernels/panels.h); 0: they lie apart.
+  int64_t block_bytes = 0;
 };
+// Of the codes, or of the blocks that hold all, of a matrix [rows, cols].
+int64_t code_bytes(const Format& format, int64_t rows, int64_t cols);
 
 // The one table of formats.
 std::span<const Format> formats();
-// By name: Error{kUsage} names the known ones. By the dtype of the codes: null when there is none.
+// By name: Error{kUsage} names the known ones. By the dtype of the codes and the bytes of blocks
+// that hold all: null when there is none.
 const Format& find_format(std::string_view name);
-const Format* format_of(DType dtype);
+const Format* format_of(DType dtype, int64_t block_bytes = 0);
 
 }  // namespace hadal

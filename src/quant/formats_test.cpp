@@ -17,8 +17,9 @@ struct Stored {
 
   // Codes begin at an odd address, as they may in a file.
   Stored(const Format& f, int64_t rows, int64_t cols)
-      : memory(static_cast<size_t>(rows * cols * dtype_size(f.dtype) + 1)),
-        scales({blocks(rows, f.block.rows), blocks(cols, f.block.cols)}),
+      : memory(static_cast<size_t>(code_bytes(f, rows, cols) + 1)),
+        scales({f.block_bytes > 0 ? 0 : blocks(rows, f.block.rows),
+                f.block_bytes > 0 ? 0 : blocks(cols, f.block.cols)}),
         format(f) {}
   void encode(In2 x) { format.encode(x, {memory.data() + 1, scales, format.block}); }
   Matrix decode(int64_t rows, int64_t cols) const {
@@ -32,20 +33,21 @@ TEST(Formats, are_found_by_name_and_by_dtype) {
   std::set<std::string_view> names;
   for (const Format& f : formats()) {
     EXPECT_EQ(&find_format(f.name), &f);
-    EXPECT_EQ(format_of(f.dtype), &f);
+    EXPECT_EQ(format_of(f.dtype, f.block_bytes), &f);
     names.insert(f.name);
   }
-  EXPECT_EQ(names, (std::set<std::string_view>{"fp32", "bf16", "fp16", "fp8"}));
+  EXPECT_EQ(names, (std::set<std::string_view>{"fp32", "bf16", "fp16", "fp8", "int8", "int4"}));
   EXPECT_ERROR(find_format("int3"), kUsage,
-               "format \"int3\" is unknown; expected one of fp32, bf16, fp16, fp8");
+               "format \"int3\" is unknown; expected one of fp32, bf16, fp16, fp8, int8, int4");
   EXPECT_EQ(format_of(DType::kI64), nullptr);
 }
 
 TEST(Formats, bits_per_weight_are_codes_and_scales) {
   for (const Format& f : formats()) {
     const int64_t n = 1024;
-    const double scales = double(blocks(n, f.block.rows) * blocks(n, f.block.cols));
-    const double bits = 8 * double(dtype_size(f.dtype)) + 32 * scales / double(n * n);
+    const bool apart = f.block_bytes == 0;
+    const double scales = apart ? double(blocks(n, f.block.rows) * blocks(n, f.block.cols)) : 0;
+    const double bits = (8 * double(code_bytes(f, n, n)) + 32 * scales) / double(n * n);
     EXPECT_DOUBLE_EQ(f.bits_per_weight, bits) << f.name;
   }
 }
@@ -69,7 +71,10 @@ TEST(Formats, what_was_decoded_once_is_stored_without_loss) {
     Stored again(f, 131, 259);
     again.encode(once);
     EXPECT_TRUE(same_bits(again.decode(131, 259), once));
-    EXPECT_TRUE(close(once, to_double(x), f.dtype == DType::kF32 ? 0 : 0.04));
+    EXPECT_TRUE(close(once, to_double(x),
+                      f.name == "int4"         ? 0.09
+                      : f.dtype == DType::kF32 ? 0
+                                               : 0.04));
   }
 }
 
