@@ -106,14 +106,16 @@ class Tensor {
   Buffer buffer_;
 };
 
-// A read-only matrix whose dtype is known at run time, F32 or BF16: a weight as a Linear sees it,
-// [rows, cols] = [out_features, in_features], or rows that were kept for a backward.
+// A read-only matrix whose dtype is known at run time: a weight as a Linear sees it, [rows, cols] =
+// [out_features, in_features], or rows that were kept for a backward. dtype is F32 or BF16; or U8
+// for a quantised weight, in panels of blocks that hold codes and scales (kernels/panels.h).
 struct WeightView {
   DType dtype = DType::kF32;
   const void* data = nullptr;
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t row_stride = 0;  // elements
+  int64_t row_stride = 0;   // elements
+  int64_t block_bytes = 0;  // of a quantised one, whose row_stride means nothing; else 0
 
   WeightView() = default;
   WeightView(DType type, const void* p, int64_t r, int64_t c)
@@ -126,10 +128,11 @@ struct WeightView {
   WeightView(const Tensor<float, 2>& w) : WeightView(In2(w)) {}
 
   In2 floats() const {
-    HADAL_CHECK(dtype == DType::kF32, kShape, "a matrix is BF16, expected F32");
+    HADAL_CHECK(dtype == DType::kF32, kShape, "a matrix is ", dtype_name(dtype), ", expected F32");
     return {static_cast<const float*>(data), {rows, cols}, row_stride};
   }
 
+  // Not of a quantised one.
   WeightView row_range(int64_t begin, int64_t end) const {
     WeightView part = *this;
     part.data = static_cast<const std::byte*>(data) + begin * row_stride * dtype_size(dtype);

@@ -2,7 +2,9 @@
 // Only kernel headers may be included here: an inline function from elsewhere, compiled with
 // AVX-512, could become the copy the linker keeps for everybody.
 #include "kernels/attention.h"
+#include "kernels/ints.h"
 #include "kernels/kernels.h"
+#include "kernels/panels.h"
 #include "kernels/vec.h"
 
 // Bodies build on earlier ones, so their order stays.
@@ -12,6 +14,7 @@
 #include "kernels/fp8_codec.inl"
 #include "kernels/gemm_fp8.inl"
 #include "kernels/gemv.inl"
+#include "kernels/panel.inl"
 #include "kernels/row.inl"
 #include "kernels/activation.inl"
 #include "kernels/norm.inl"
@@ -34,6 +37,9 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .gemm = any_gemm,
     .gemv = gemv,
     .gemv_across = gemv_across,
+
+    .code_row = panel::code_row,
+    .panel_product = panel::product,
 
     .dot = dot,
     .row_max = row_max,

@@ -57,6 +57,25 @@ struct AdamWRow {
   float decay = 0;  // lr * weight decay
 };
 
+// Rows of x as int8, in groups of 32 columns, the last filled up with zeros. Row r is the one at
+// rows[r] where that is not null.
+struct CodedRows {
+  const int8_t* codes = nullptr;    // [rows, groups, 32]
+  const float* scales = nullptr;    // [rows, groups]
+  const int32_t* totals = nullptr;  // [rows, groups]: the sums of the groups' codes
+  const int32_t* rows = nullptr;
+};
+// y [count, n] = x [count, k] times the transpose of w [n, k], int8 or int4 in panels
+// (kernels/panels.h); block_bytes tells which.
+struct PanelProduct {
+  const void* w = nullptr;
+  int64_t block_bytes = 0, n = 0, k = 0;
+  CodedRows x = {};
+  int64_t count = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+
 struct AttentionPart;
 struct AttentionGradient;
 
@@ -79,6 +98,15 @@ struct Kernels {
   void (*gemv_across)(const void* w, bool w_bf16, int64_t w_stride, int64_t k, int64_t n,
                       const float* x, int64_t x_stride, int64_t rows, float* y,
                       int64_t y_stride) noexcept;
+
+  // ---- products of int8 and int4 weights (panel.inl); the same bits in every family.
+  // n numbers -> codes -127 .. 127 and a scale, amax / 127, for each 32 of them: code = nearest of
+  // value * (127 / amax), so it is within (1/2 + 2^-15) scale of the value. A group that is not
+  // finite has the scale NaN; one below 127 * 2^-126 is zeros.
+  void (*code_row)(const float* x, int64_t n, int8_t* codes, float* scales,
+                   int32_t* totals) noexcept;
+  // Reads each weight once for up to 16 rows or so. A row of x never sees the others.
+  void (*panel_product)(const PanelProduct& p) noexcept;
 
   // ---- rows of numbers (row.inl). Each result is a function of the row alone.
   float (*dot)(const float* a, const float* b, int64_t n) noexcept;

@@ -527,6 +527,8 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(gemm, check_gemm),
     HADAL_KERNEL_CHECK(gemv, check_gemv),
     HADAL_KERNEL_CHECK(gemv_across, check_gemv_across),
+    HADAL_KERNEL_CHECK(code_row, check_code_row),
+    HADAL_KERNEL_CHECK(panel_product, check_panel_product),
     HADAL_KERNEL_CHECK(dot, check_dot),
     HADAL_KERNEL_CHECK(row_max, check_row_max),
     HADAL_KERNEL_CHECK(exp_row, check_exp_row),

@@ -59,6 +59,8 @@ double over_lengths(Fn fn) {
 double check_fp8_codes(const Kernels& table);
 double check_bf16_rows(const Kernels& table);
 double check_e5m6(const Kernels& table);
+double check_code_row(const Kernels& table);
+double check_panel_product(const Kernels& table);
 double check_attention_part(const Kernels& table);
 double check_attention_few_part(const Kernels& table);
 double check_attention_gradient(const Kernels& table);

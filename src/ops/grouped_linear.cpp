@@ -7,6 +7,7 @@
 #include "ops/fp8.h"
 #include "ops/linear.h"
 #include "ops/matrix_product.h"
+#include "ops/panel_linear.h"
 
 namespace hadal {
 namespace {
@@ -54,7 +55,9 @@ WeightView check_experts(const char* op, std::span<const WeightView> w, ExpertRo
   HADAL_CHECK(!w.empty() && static_cast<int64_t>(w.size()) == expert_count(rows), kShape, op,
               ": w has ", w.size(), " matrices for ", expert_count(rows), " experts");
   for (size_t e = 0; e < w.size(); ++e) {
-    check_weight(op, "a matrix of w", w[e]);
+    check_any_weight(op, "a matrix of w", w[e]);
+    HADAL_CHECK(w[e].block_bytes == w[0].block_bytes, kShape, op, ": w[", e,
+                "] is stored in another format than w[0]");
     HADAL_CHECK(w[e].rows == w[0].rows && w[e].cols == w[0].cols, kShape, op, ": w[", e, "] is [",
                 w[e].rows, ", ", w[e].cols, "], expected the shape of w[0], [", w[0].rows, ", ",
                 w[0].cols, "]");
@@ -91,6 +94,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
   const WeightView shape = check_experts("grouped_linear", w, rows);
   check_size("grouped_linear", "x", x, x.rows, shape.cols);
   check_size("grouped_linear", "y", y, all_slots(rows), shape.rows);
+  if (in_panels(shape)) return grouped_panel_linear(x.floats(), rows, w, y);
 
   static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
   static thread_local Fp8Matrices x_codes, w_codes;
@@ -120,6 +124,7 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRow
   const TimedPart timed(StepPart::kExperts);
   check_rows(op, dy, dy_rows);
   const WeightView shape = check_experts(op, w, dy_rows);
+  check_weight(op, "w", shape);
   check_size(op, "dy", dy, dy.dim(0), shape.rows);
   if (!dx.empty()) check_size(op, "dx", dx, all_slots(dy_rows), shape.cols);
   HADAL_CHECK(dw.empty() || dw.size() == w.size(), kShape, op, ": dw has ", dw.size(),
@@ -170,6 +175,7 @@ void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w
   const WeightView shape = check_experts(op, w, rows);
   check_size(op, "x", x, x.dim(0), shape.cols);
   check_size(op, "y", y, all_slots(rows), shape.rows);
+  if (in_panels(shape)) return grouped_panel_linear(x, rows, w, y);
 
   struct Part {
     int64_t expert, begin, end;  // rows of w

@@ -7,6 +7,7 @@
 #include "kernels/kernels.h"
 #include "ops/fp8.h"
 #include "ops/matrix_product.h"
+#include "ops/panel_linear.h"
 #include "ops/rows.h"
 
 namespace hadal {
@@ -15,7 +16,7 @@ namespace {
 constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
 
 void check_forward(const char* op, WeightView x, WeightView w, In1 bias, Out2 y) {
-  check_weight(op, "w", w);
+  check_any_weight(op, "w", w);
   check_size(op, "x", x, x.rows, w.cols);
   check_size(op, "y", y, x.rows, w.rows);
   if (!bias.empty()) check_length(op, "bias", bias, w.rows, "row of w");
@@ -40,6 +41,7 @@ Precision find_precision(std::string_view name) {
 
 void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision) {
   check_forward("linear", x, w, bias, y);
+  if (in_panels(w)) return panel_linear(x.floats(), w, bias, y);
   Product product{.gemm = {.op = GemmOp::kNT, .m = x.rows, .n = w.rows, .k = w.cols}};
   static thread_local Fp8Matrices x_codes, w_codes;
   if (is_fp8(precision)) {
@@ -99,6 +101,7 @@ void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 
 
 void linear_decode(In2 x, WeightView w, In1 bias, Out2 y) {
   check_forward("linear_decode", x, w, bias, y);
+  if (in_panels(w)) return panel_linear(x, w, bias, y);
   if (x.dim(0) == 0) return;
   const Kernels& kernel = kernels();
   const int64_t row_bytes = std::max<int64_t>(1, w.cols * dtype_size(w.dtype));

@@ -26,10 +26,14 @@ constexpr Precision above_fp8(Precision p) {
 
 // y = x W^T + bias, the prompt's and the training path.
 //
-// Shapes    x [T, K] FP32 or, unless the precision is FP8, BF16; w [N, K] FP32 or BF16; bias [N] or
-// {}; y [T, N]. T may be 0. Rows may be strided. Numbers   a row of y depends on its row of x
-// alone, bit for bit. Aliasing  none. Threads blocks of y; the same bits for any number of threads.
-// Errors    Error{kShape} before anything is written.
+// Weights in panels (int8, int4) have arithmetic of their own, whatever `precision` says: x becomes
+// int8 in groups of 32, products are exact (ops/panel_linear.h). linear and linear_decode give the
+// same bits then.
+//
+// Shapes    x [T, K] FP32 or, with plain weights and unless the precision is FP8, BF16; w [N, K]
+// FP32, BF16 or in panels; bias [N] or {}; y [T, N]. T may be 0. Rows may be strided. Numbers   a
+// row of y depends on its row of x alone, bit for bit. Aliasing  none. Threads blocks of y; the
+// same bits for any number of threads. Errors    Error{kShape} before anything is written.
 void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision);
 
 // Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. x and w as above.
