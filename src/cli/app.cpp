@@ -16,6 +16,7 @@
   X(ablate)               \
   X(report)               \
   X(export)               \
+  X(quantize)             \
   X(generate)             \
   X(chat)                 \
   X(inspect)              \

@@ -79,6 +79,9 @@ OrderedJson config_json(const ModelConfig& model) {
     }
   }
   if (!config.weight_block_size.empty()) out["quantization_config"] = quantization_json(config);
+  if (!config.hadal_format.empty()) {
+    out["quantization_config"] = {{"quant_method", "hadal"}, {"format", config.hadal_format}};
+  }
   return out;
 }
 

@@ -70,6 +70,8 @@ struct ModelConfig {
   // quantization_config: fp8, e4m3. Empty = not quantised.
   std::vector<int64_t> weight_block_size;
   std::string scale_fmt;  // "" or "ue8m0"
+  // quantization_config of our own: a name of model_formats() (model/quantize.h), or "".
+  std::string hadal_format;
 
   // ---- our own
   std::string hadal_attention = "mla";       // a name in model/kinds.cpp: mla, gqa

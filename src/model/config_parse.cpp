@@ -5,6 +5,7 @@
 #include "core/files.h"
 #include "io/model_file.h"
 #include "model/config_fields.h"
+#include "model/quantize.h"
 
 namespace hadal {
 namespace {
@@ -189,11 +190,15 @@ class Parser {
   void read_quantization() {
     const Json* other = find("compression_config");
     HADAL_CHECK(other == nullptr || other->is_null(), kConfig, at("compression_config"), " is ",
-                json_brief(*other), ", supported: quantization_config with quant_method fp8");
+                json_brief(*other),
+                ", supported: quantization_config with quant_method fp8, hadal");
     const Json* value = find("quantization_config");
     if (value == nullptr || value->is_null()) return;
     const Json& object = json_object(*value, at("quantization_config"));
-    supported(object, "quant_method", "fp8", true);
+    if (supported(object, "quant_method", "fp8, hadal", true) == "hadal") {
+      config_.hadal_format = supported(object, "format", own_model_formats(), true);
+      return;
+    }
     supported(object, "fmt", "e4m3", false);
     supported(object, "activation_scheme", "dynamic", false);
     supported(object, "expert_dtype", "fp8", false);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 
+#include "model/quantize.h"
 #include "model/transformer.h"
 #include "quant/fp8.h"
 
@@ -76,6 +77,19 @@ void count_parameters(const Params& params, Inspection& out) {
   out.bytes_f32 += copied * dtype_size(DType::kF32);
   out.bytes_bf16 += copied * dtype_size(DType::kBF16);
   out.bytes_fp8 += copied * dtype_size(DType::kBF16);
+}
+
+void count_own_formats(const Params& params, Inspection& out) {
+  for (const ModelFormat& format : model_formats()) {
+    if (!is_own(format)) continue;
+    int64_t bytes = 0, numbers = 0;
+    for (const Param& p : params.all()) {
+      bytes += code_bytes(format_in(format, p, DType::kBF16), p.rows(), p.cols());
+      numbers += p.size();
+    }
+    out.own_formats.push_back(
+        {format.name, bytes, 8 * static_cast<double>(bytes) / static_cast<double>(numbers)});
+  }
 }
 
 void count_cache(const std::vector<CacheSpec>& specs, Inspection& out) {
@@ -200,6 +214,7 @@ Inspection inspect_model(const ModelConfig& config) {
   Inspection out;
   out.config = config;
   count_parameters(model.params(), out);
+  count_own_formats(model.params(), out);
   count_cache(model.cache_specs(), out);
   count_flops(out);
   return out;
@@ -253,6 +268,12 @@ std::string inspection_text(const Inspection& x) {
   table.row("F32", x.bytes_f32, short_bytes(x.bytes_f32));
   table.row("BF16", x.bytes_bf16, short_bytes(x.bytes_bf16));
   table.row("FP8, blocks of 128 x 128", x.bytes_fp8, short_bytes(x.bytes_fp8));
+  for (const Inspection::OwnFormat& f : x.own_formats) {
+    std::array<char, 64> bits{};
+    std::snprintf(bits.data(), bits.size(), ", %.2f bits per weight", f.bits_per_weight);
+    table.row(std::string(f.name), f.bytes, short_bytes(f.bytes) + bits.data());
+  }
+  if (!c.hadal_format.empty()) table.head("These weights are " + c.hadal_format);
   return table.text();
 }
 
@@ -274,6 +295,11 @@ OrderedJson inspection_json(const Inspection& x) {
                              {"attention_per_cached_token", x.attention_flops},
                              {"attention_per_cached_token_and_layer", x.attention_flops_per_layer}};
   json["storage_bytes"] = {{"F32", x.bytes_f32}, {"BF16", x.bytes_bf16}, {"F8_E4M3", x.bytes_fp8}};
+  for (const Inspection::OwnFormat& f : x.own_formats) {
+    json["storage_bytes"][std::string(f.name)] = f.bytes;
+    json["bits_per_weight"][std::string(f.name)] = f.bits_per_weight;
+  }
+  json["format"] = x.config.hadal_format.empty() ? Json() : Json(x.config.hadal_format);
   json["config"] = config_json(x.config);
   return json;
 }

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/json.h"
 #include "model/config.h"
@@ -43,6 +45,13 @@ struct Inspection {
   // Bytes of the safetensors' numbers, MTP with its copies of embedding and head. fp8: as released,
   // Linears of the layers in blocks of 128 x 128 with FP32 scales, the rest BF16.
   int64_t bytes_f32 = 0, bytes_bf16 = 0, bytes_fp8 = 0;
+  // What `hadal quantize` makes of a model that is stored as BF16, in each format of our own.
+  struct OwnFormat {
+    std::string_view name;
+    int64_t bytes = 0;
+    double bits_per_weight = 0;
+  };
+  std::vector<OwnFormat> own_formats;
 };
 
 // From a config alone, in milliseconds: lists the model's tensors and allocates none.

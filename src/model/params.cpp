@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "core/step_clock.h"
 #include "ops/optimizer.h"
+#include "quant/formats.h"
 
 namespace hadal {
 namespace {
@@ -24,6 +25,14 @@ bool always_f32(ParamGroup group) {
 }
 
 }  // namespace
+
+int64_t Param::value_bytes() const {
+  if (block_bytes == 0) return size() * dtype_size(dtype);
+  const Format* format = format_of(dtype, block_bytes);
+  HADAL_CHECK(format != nullptr, kInternal, "parameter ", name, " is held in blocks of ",
+              block_bytes, " bytes, which no format has");
+  return code_bytes(*format, rows(), cols());
+}
 
 Param* Params::add(std::string name, std::vector<int64_t> shape, ParamGroup group, int64_t layer,
                    bool expert) {
@@ -56,14 +65,14 @@ int64_t Params::count() const {
 void Params::allocate_values() {
   int64_t bytes = 0;
   for (Param& p : list_) {
-    if (always_f32(p.group)) p.dtype = DType::kF32;
-    bytes += padded(p.size() * dtype_size(p.dtype));
+    if (always_f32(p.group)) p.dtype = DType::kF32, p.block_bytes = 0;
+    bytes += padded(p.value_bytes());
   }
   values_ = Buffer(bytes);
   int64_t offset = 0;
   for (Param& p : list_) {
     p.value = values_.data() + offset;
-    offset += padded(p.size() * dtype_size(p.dtype));
+    offset += padded(p.value_bytes());
   }
 }
 
@@ -71,6 +80,7 @@ void Params::allocate_training() {
   int64_t bytes = 0;
   for (Param& p : list_) {
     p.dtype = DType::kF32;
+    p.block_bytes = 0;
     if (p.group != ParamGroup::kRouterBias) bytes += padded(p.size() * int64_t{sizeof(float)});
   }
   allocate_values();
@@ -136,7 +146,7 @@ void Params::initialise(uint64_t seed, double deviation, FirstWeights kind) {
 
 int64_t Params::value_bytes() const {
   int64_t total = 0;
-  for (const Param& p : list_) total += p.size() * dtype_size(p.dtype);
+  for (const Param& p : list_) total += p.value_bytes();
   return total;
 }
 

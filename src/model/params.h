@@ -42,6 +42,7 @@ struct Param {
   bool expert = false;  // one of the routed experts: active only when chosen
 
   DType dtype = DType::kF32;  // of value; training always F32
+  int64_t block_bytes = 0;    // of a quantised value, dtype U8 (kernels/panels.h); else 0
   void* value = nullptr;
   float* gradient = nullptr;  // FP32, or null when serving
   bf16* rounded = nullptr;    // value in BF16, where training in BF16 keeps it, else null
@@ -51,10 +52,21 @@ struct Param {
   bool fp8_matrix() const {
     return group == ParamGroup::kMatrix && !name.ends_with(".eh_proj.weight");
   }
+  // May be held as int8 or int4: what products multiply rows by. The two halves of kv_b_proj are
+  // multiplied from either side when latent attention is absorbed, which panels do not serve.
+  bool packable() const {
+    return shape.size() == 2 && (group == ParamGroup::kMatrix || group == ParamGroup::kHead) &&
+           !name.ends_with(".kv_b_proj.weight");
+  }
+  int64_t value_bytes() const;
   int64_t cols() const { return shape.back(); }
   int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   int64_t size() const { return rows() * cols(); }
-  WeightView weight() const { return {dtype, value, rows(), cols()}; }
+  WeightView weight() const {
+    WeightView view(dtype, value, rows(), cols());
+    view.block_bytes = block_bytes;
+    return view;
+  }
   // As a product of this precision reads it; the same numbers to it.
   WeightView weight(Precision precision) const {
     if (rounded == nullptr || precision != Precision::kBf16) return weight();

@@ -47,11 +47,6 @@ DType held_as(const Param& p, const LoadOptions& options, DType stored) {
   return stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
 }
 
-BlockShape fp8_block(const ModelConfig& config) {
-  if (config.weight_block_size.empty()) return kFp8Block;
-  return {config.weight_block_size[0], config.weight_block_size[1]};
-}
-
 void read_into(const Param& p, const Checkpoint& checkpoint, BlockShape block) {
   const auto size = static_cast<size_t>(p.size());
   if (p.dtype == DType::kBF16) {
@@ -126,20 +121,26 @@ bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& ch
   std::vector<Param*> copied;
   int64_t bytes = 0;
   for (Param& p : model.params().all()) {
-    p.dtype = held_as(p, options, checkpoint->at(p.name).dtype);
-    const std::span<const std::byte> mapped = map_weight(*checkpoint, p.name, p.shape, p.dtype);
+    const Format* packed = packed_format(*checkpoint, p.name);
+    const bool in_panels =
+        packed != nullptr && p.packable() && options.values == LoadOptions::Values::kStored;
+    p.dtype = in_panels ? packed->dtype : held_as(p, options, checkpoint->at(p.name).dtype);
+    p.block_bytes = in_panels ? packed->block_bytes : 0;
+    const std::span<const std::byte> mapped =
+        in_panels ? map_panels(*checkpoint, p.name, p.shape)
+                  : map_weight(*checkpoint, p.name, p.shape, p.dtype);
     // Mapped pages are read-only; nothing writes values but training, which has its own.
     p.value = const_cast<std::byte*>(mapped.data());
     if (!mapped.empty()) continue;
     copied.push_back(&p);
-    bytes += padded(p.size() * dtype_size(p.dtype));
+    bytes += padded(p.value_bytes());
   }
   const auto block = std::make_shared<Buffer>(bytes);
   std::byte* next = block->data();
   for (Param* p : copied) {
     p->value = next;
-    next += padded(p->size() * dtype_size(p->dtype));
-    read_into(*p, *checkpoint, fp8_block(model.config()));
+    next += padded(p->value_bytes());
+    read_into(*p, *checkpoint, stored_fp8_block(model.config()));
   }
   model.params().keep(block);
   const bool any_mapped = copied.size() < model.params().all().size();
@@ -180,6 +181,8 @@ void write_entry(CheckpointWriter& writer, const Entry& entry) {
   const Param& p = *entry.param;
   HADAL_CHECK(p.value != nullptr, kInternal, "parameter ", p.name, " has no value to save");
   const auto size = static_cast<size_t>(p.size());
+  HADAL_CHECK(p.block_bytes == 0, kUsage, "parameter ", p.name,
+              " is held in panels, expected numbers: load the model as FP32");
   if (p.dtype == DType::kF32) {
     return write_weight(writer, entry.name, std::span(static_cast<const float*>(p.value), size));
   }
@@ -205,13 +208,33 @@ int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint) 
   return config.num_nextn_predict_layers;
 }
 
+BlockShape stored_fp8_block(const ModelConfig& config) {
+  if (config.weight_block_size.empty()) return kFp8Block;
+  return {config.weight_block_size[0], config.weight_block_size[1]};
+}
+
+void check_tensors(const Transformer& model, const Checkpoint& checkpoint,
+                   ConfigWarnings& warnings) {
+  check_complete(model, checkpoint);
+  report_strangers(model, checkpoint, warnings);
+}
+
+void write_model_files(const ModelConfig& config, const fs::path& tokenizer,
+                       const fs::path& folder) {
+  write_json(folder / "generation_config.json", generation_config_json(config));
+  std::error_code ignored;
+  if (fs::exists(tokenizer / "tokenizer.json", ignored)) copy_tokenizer_files(tokenizer, folder);
+  write_json(folder / "config.json", config_json(config));
+}
+
 bool load_weights(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
                   const LoadOptions& options, ConfigWarnings& warnings) {
   check_complete(model, *checkpoint);
   bool mapped = false;
   if (options.training) {
     model.params().allocate_training();
-    for (Param& p : model.params().all()) read_into(p, *checkpoint, fp8_block(model.config()));
+    for (Param& p : model.params().all())
+      read_into(p, *checkpoint, stored_fp8_block(model.config()));
   } else {
     mapped = map_or_copy(model, checkpoint, options);
   }
@@ -247,6 +270,7 @@ void save_pretrained(const Transformer& model, const fs::path& folder, const Sav
   config.weight_block_size.clear();
   if (fp8) config.weight_block_size = {kFp8Block.rows, kFp8Block.cols};
   config.scale_fmt.clear();
+  config.hadal_format.clear();
   const OrderedJson json = config_json(config);
 
   const std::vector<Entry> entries = entries_of(model);

@@ -4,6 +4,7 @@
 
 #include "io/checkpoint.h"
 #include "model/transformer.h"
+#include "quant/formats.h"
 
 namespace hadal {
 
@@ -14,7 +15,7 @@ struct LoadOptions {
   // How the embedding, the head and the matrices of Linears are held. Norms, biases, routers and
   // routing biases are FP32 always; F8_E4M3 is decoded with its scales.
   enum class Values {
-    kStored,  // BF16 and F32 as they are, all else exactly in F32
+    kStored,  // BF16 and F32 as they are, int8 and int4 of Linears too, all else exactly in F32
     kF32,
     kBF16,  // rounded to nearest even
   };
@@ -45,6 +46,16 @@ Pretrained load_pretrained(const std::filesystem::path& folder, const LoadOption
 // How many multi-token prediction modules the files hold, counted from the first; at most those of
 // the config.
 int64_t stored_modules(const ModelConfig& config, const Checkpoint& checkpoint);
+
+// Error{kFormat} where tensors of the model are missing; warnings for those that it does not know.
+void check_tensors(const Transformer& model, const Checkpoint& checkpoint,
+                   ConfigWarnings& warnings);
+// Blocks of the folder's FP8 weights.
+BlockShape stored_fp8_block(const ModelConfig& config);
+// config.json and generation_config.json of `config`, and the tokenizer files of folder `tokenizer`
+// where it has a tokenizer.json.
+void write_model_files(const ModelConfig& config, const std::filesystem::path& tokenizer,
+                       const std::filesystem::path& folder);
 
 // The weights alone, into a model made of that folder's config. Returns whether numbers are used
 // where they are mapped: the model keeps the checkpoint alive then.

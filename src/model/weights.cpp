@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "core/parallel.h"
 #include "core/tensor.h"
 #include "io/model_file.h"
+#include "kernels/panels.h"
 
 namespace hadal {
 namespace {
@@ -83,7 +85,23 @@ struct Source {
   BlockShape block;
 };
 
+// Matrices in panels have a shape of their own.
+std::vector<int64_t> stored_shape(const Format& format, std::span<const int64_t> shape) {
+  if (format.block_bytes == 0) return {shape.begin(), shape.end()};
+  return {blocks(shape[0], format.block.rows), blocks(shape[1], format.block.cols),
+          format.block_bytes};
+}
+
 void check_shape(const Source& source, std::span<const int64_t> shape) {
+  if (source.format != nullptr && source.format->block_bytes > 0) {
+    HADAL_CHECK(shape.size() == 2, kShape, source.where, " is ", source.format->name,
+                ", expected numbers of shape ", shape_text(shape));
+    const std::vector<int64_t> stored = stored_shape(*source.format, shape);
+    HADAL_CHECK(stored == source.info->shape, kShape, source.where, " has shape ",
+                shape_text(source.info->shape), ", expected ", shape_text(stored), " for ",
+                source.format->name, " of ", shape_text(shape));
+    return;
+  }
   HADAL_CHECK(
       std::equal(shape.begin(), shape.end(), source.info->shape.begin(), source.info->shape.end()),
       kShape, source.where, " has shape ", shape_text(source.info->shape), ", expected ",
@@ -124,11 +142,15 @@ void read_scales(const Checkpoint& checkpoint, const std::string& name, BlockSha
 Source find_source(const Checkpoint& checkpoint, const std::string& name,
                    std::span<const int64_t> shape, BlockShape block) {
   Source source{&checkpoint.at(name), nullptr, checkpoint.where(name), {}, {}};
+  source.format = packed_format(checkpoint, name);
   check_shape(source, shape);
-  source.format = format_of(source.info->dtype);
+  if (source.format == nullptr) source.format = format_of(source.info->dtype);
   HADAL_CHECK(source.format != nullptr, kFormat, source.where, " is ",
-              dtype_name(source.info->dtype), ", expected F32, BF16, F16 or F8_E4M3");
-  if (source.format->block != BlockShape{}) {
+              dtype_name(source.info->dtype),
+              ", expected F32, BF16, F16 or F8_E4M3, or U8 in panels of int8 or int4");
+  if (source.format->block_bytes > 0) {
+    source.block = source.format->block;
+  } else if (source.format->block != BlockShape{}) {
     read_scales(checkpoint, name, block, source);
   } else {
     HADAL_CHECK(!checkpoint.contains(scale_name(name)), kFormat, source.where, " is ",
@@ -140,11 +162,16 @@ Source find_source(const Checkpoint& checkpoint, const std::string& name,
 
 void decode_piece(const Checkpoint& checkpoint, const Source& source, const Piece& piece,
                   float* out) {
-  const int64_t code_bytes = dtype_size(source.info->dtype);
-  std::vector<std::byte> codes(static_cast<size_t>(piece.rows * piece.cols * code_bytes));
-  checkpoint.read(source.info->name, piece.first * code_bytes, codes);
+  const Format& format = *source.format;
+  const int64_t size = code_bytes(format, piece.rows, piece.cols);
+  std::vector<std::byte> codes(static_cast<size_t>(size));
+  // Of a matrix in blocks, all before the piece are whole; of others, rows mean nothing.
+  const int64_t before = format.block_bytes > 0
+                             ? code_bytes(format, piece.first / piece.cols, piece.cols)
+                             : piece.first * dtype_size(format.dtype);
+  checkpoint.read(source.info->name, before, codes);
   EncodedIn encoded{codes.data(), {}, source.block};
-  if (source.block.rows > 0) {
+  if (!source.scales.empty()) {
     const int64_t top = piece.first / piece.cols / source.block.rows;
     encoded.scales = In2(source.scales).rows(top, top + blocks(piece.rows, source.block.rows));
   }
@@ -172,7 +199,8 @@ template <class T>
 void read_any(const Checkpoint& checkpoint, const std::string& name, std::span<const int64_t> shape,
               std::span<T> out, BlockShape block) {
   const Source source = find_source(checkpoint, name, shape, block);
-  const int64_t numbers = source.info->size();
+  const int64_t numbers =
+      source.format->block_bytes > 0 ? shape[0] * shape[1] : source.info->size();
   HADAL_CHECK(static_cast<int64_t>(out.size()) == numbers, kInternal, source.where, " has ",
               numbers, " numbers, the caller has room for ", out.size());
   const std::vector<Piece> pieces =
@@ -225,6 +253,52 @@ void read_weight(const Checkpoint& checkpoint, const std::string& name,
   read_any(checkpoint, name, shape, out, fp8_block);
 }
 
+const Format* packed_format(const Checkpoint& checkpoint, const std::string& name) {
+  const TensorInfo& info = checkpoint.at(name);
+  return info.shape.size() == 3 ? format_of(info.dtype, info.shape[2]) : nullptr;
+}
+
+int64_t weight_row_step(const Checkpoint& checkpoint, const std::string& name,
+                        BlockShape fp8_block) {
+  const Format* packed = packed_format(checkpoint, name);
+  if (packed != nullptr) return packed->block.rows;
+  return checkpoint.at(name).dtype == DType::kF8E4M3 ? fp8_block.rows : 1;
+}
+
+void read_rows(const Checkpoint& checkpoint, const std::string& name,
+               std::span<const int64_t> shape, int64_t first, Out2 out, BlockShape fp8_block) {
+  const Source source = find_source(checkpoint, name, shape, fp8_block);
+  const int64_t rows = out.dim(0), cols = out.dim(1);
+  HADAL_CHECK(shape.size() <= 2 && cols == shape.back() && out.row_stride() == cols &&
+                  first % weight_row_step(checkpoint, name, fp8_block) == 0,
+              kInternal, source.where, ": rows from ", first, " of ", cols, " numbers");
+  const Piece piece{first * cols, rows, cols};
+  const auto size = static_cast<size_t>(rows * cols);
+  const int64_t at = read_piece(checkpoint, source, piece, std::span<float>(out.data(), size));
+  if (at != kNone) refuse_number(source.where, piece.first + at, shape, out.data()[at]);
+}
+
+std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::string& name,
+                                      std::span<const int64_t> shape) {
+  const Source source = find_source(checkpoint, name, shape, {});
+  const std::span<const std::byte> bytes = checkpoint.view(name);
+  const int64_t size = source.format->block_bytes;
+  const int64_t count = static_cast<int64_t>(bytes.size()) / size;
+  std::atomic<int64_t> bad{kNone};
+  parallel_for(count, 1 << 12, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      std::array<uint16_t, kPanelRows> scales{};
+      std::memcpy(scales.data(), bytes.data() + b * size, sizeof scales);
+      bool finite = true;
+      for (const uint16_t s : scales) finite &= (s & 0x7f80u) != 0x7f80u;
+      if (!finite) keep_smallest(bad, b);
+    }
+  });
+  HADAL_CHECK(bad == kNone, kFormat, source.where, ": block ", bad.load(),
+              " has a scale that is NaN or infinite");
+  return bytes;
+}
+
 std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape, DType dtype) {
   HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kInternal,
@@ -251,6 +325,24 @@ std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::s
   float value = 0;
   source.format->decode({bytes.data() + bad * code_bytes, {}, {}}, {&value, {1, 1}});
   refuse_number(source.where, bad, shape, value);
+}
+
+void write_rows(CheckpointWriter& writer, const std::string& name, const Format& format, In2 rows) {
+  const bool scaled = format.block_bytes == 0 && format.block != BlockShape{};
+  std::vector<std::byte> codes(static_cast<size_t>(code_bytes(format, rows.dim(0), rows.dim(1))));
+  const Tensor<float, 2> scales({scaled ? blocks(rows.dim(0), format.block.rows) : 0,
+                                 scaled ? blocks(rows.dim(1), format.block.cols) : 0});
+  format.encode(rows, {codes.data(), scales, format.block});
+  writer.write(name, codes);
+  if (!scaled) return;
+  writer.write(scale_name(name),
+               std::as_bytes(std::span(scales.data(), static_cast<size_t>(scales.size()))));
+}
+
+std::vector<TensorSpec> weight_specs(const std::string& name, const std::vector<int64_t>& shape,
+                                     const Format& format) {
+  if (format.block_bytes == 0) return weight_specs(name, shape, format.dtype);
+  return {{name, format.dtype, stored_shape(format, shape)}};
 }
 
 std::vector<TensorSpec> weight_specs(const std::string& name, const std::vector<int64_t>& shape,

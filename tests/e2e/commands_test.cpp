@@ -28,8 +28,8 @@ std::vector<float> numbers(const SafetensorsFile& file, const std::string& name)
 TEST(Commands, HelpAndVersion) {
   const Outcome help = hadal("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* name :
-       {"train", "export", "chat", "template", "logits", "grad", "score", "tokenize", "selftest"}) {
+  for (const char* name : {"train", "export", "chat", "template", "quantize", "logits", "grad",
+                           "score", "tokenize", "selftest"}) {
     EXPECT_NE(help.out.find(name), std::string::npos) << name;
     EXPECT_EQ(hadal(std::string(name) + " --help").code, 0) << name;
   }
@@ -188,6 +188,35 @@ void extend(const fs::path& folder, const std::string& model, const std::string&
   EXPECT_NE(last, average);
 }
 
+// Other formats of a model, which every command takes, and what they cost.
+void quantize_and_compare(const fs::path& folder, const std::string& model,
+                          const std::string& text) {
+  for (const char* format : {"int8", "int4", "int4-uniform"}) {
+    SCOPED_TRACE(format);
+    const std::string out = (folder / format).string();
+    const Outcome made = hadal("quantize " + model + " " + out + " --format " + format + " --json");
+    ASSERT_EQ(made.code, 0) << made.err;
+    const Json facts = Json::parse(made.out);
+    EXPECT_GT(facts["bits_per_weight"], 4.5);
+    EXPECT_LT(facts["bits_per_weight"], 16);
+    EXPECT_EQ(Json::parse(hadal("inspect " + out + " --json").out)["format"], format);
+    const Outcome against = hadal("score " + out + " " + text + " --against " + model + " --json");
+    ASSERT_EQ(against.code, 0) << against.err;
+    const Json far = Json::parse(against.out);
+    EXPECT_GT(far["tokens"], 200);
+    EXPECT_GE(far["p99_kl"], far["mean_kl"]);
+    EXPECT_LT(far["mean_kl"], std::string(format) == "int8" ? 5e-4 : 0.1);
+    EXPECT_GT(far["top1_agreement"], 0.5);
+    const Outcome words = hadal("generate " + out + " -p 'The cat' -n 4 --temperature 0 --json");
+    EXPECT_EQ(words.code, 0) << words.err;
+    EXPECT_EQ(hadal("score " + out + " " + text).code, 0);
+    EXPECT_EQ(hadal("logits " + out + " --ids 5,6 --out " + out + ".safetensors").code, 0);
+    EXPECT_EQ(hadal("quantize " + model + " " + out + " --format int8").code, 2);  // it is there
+  }
+  EXPECT_EQ(hadal("quantize " + model + " " + (folder / "x").string() + " --format int3").code, 2);
+  EXPECT_EQ(hadal("score " + model + " " + text + " --against /nowhere").code, 1);
+}
+
 // From text to a tokenizer, a trained model, a resumed run, an export, a score, a second stage.
 TEST(Commands, TrainFromNothing) {
   const fs::path folder = scratch_dir();
@@ -244,6 +273,8 @@ TEST(Commands, TrainFromNothing) {
   EXPECT_EQ(numbers["documents"], 200);
   EXPECT_GT(numbers["bits_per_byte"], 0.1);
   EXPECT_LT(numbers["bits_per_byte"], 8);
+
+  quantize_and_compare(folder, exported, text);
 
   const Outcome ids = hadal("tokenize " + exported + " --jsonl " + text);
   ASSERT_EQ(ids.code, 0) << ids.err;
