@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace hadal {
 
 KvCache::KvCache(std::vector<CacheSpec> layers, DType dtype, int64_t max_tokens)
-    : layers_(std::move(layers)),
-      dtype_(dtype),
-      max_pages_(max_tokens == 0 ? 0 : (max_tokens + kPageTokens - 1) / kPageTokens) {
+    : layers_(std::move(layers)), dtype_(dtype), max_pages_(pages_for(max_tokens)) {
   HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kUsage, "cache dtype ",
               dtype_name(dtype), " is not supported; expected F32 or BF16");
   HADAL_CHECK(max_tokens >= 0, kUsage, "cache limit ", max_tokens, " tokens is negative");
@@ -43,24 +42,16 @@ int64_t KvCache::length(Sequence sequence) const {
 void KvCache::extend(Sequence sequence, int64_t tokens) {
   SequenceState& s = state(sequence);
   HADAL_CHECK(tokens >= 0, kInternal, "cache: extend by ", tokens, " tokens");
-  const int64_t wanted = (s.length + tokens + kPageTokens - 1) / kPageTokens;
-  const int64_t more = wanted - static_cast<int64_t>(s.pages.size());
-  const int64_t in_use =
-      static_cast<int64_t>(pages_.size()) - static_cast<int64_t>(free_pages_.size());
-  HADAL_CHECK(max_pages_ == 0 || in_use + more <= max_pages_, kResource, "cache is full: ", tokens,
-              " more tokens need ", more, " pages and ", max_pages_ - in_use, " of ", max_pages_,
-              " are free");
+  const int64_t more = pages_for(s.length + tokens) - static_cast<int64_t>(s.pages.size());
+  HADAL_CHECK(more <= free_pages(), kResource, "cache is full: ", tokens, " more tokens need ",
+              more, " pages and ", free_pages(), " of ", max_pages_, " are free");
   for (int64_t i = 0; i < more; ++i) {
-    if (free_pages_.empty()) {
-      free_pages_.push_back(static_cast<int32_t>(pages_.size()));
-      pages_.emplace_back(page_bytes_);
+    if (free_.empty()) {
+      pages_.push_back({Buffer(page_bytes_)});
+      free_.push_back(static_cast<Page>(pages_.size()) - 1);
     }
-    const int32_t page = free_pages_.back();
-    free_pages_.pop_back();
-    s.pages.push_back(page);
-    for (size_t layer = 0; layer < layers_.size(); ++layer) {
-      s.addresses[layer].push_back(pages_[static_cast<size_t>(page)].data() + layer_offset_[layer]);
-    }
+    append(s, free_.back());
+    free_.pop_back();
   }
   s.length += tokens;
 }
@@ -70,12 +61,69 @@ void KvCache::truncate(Sequence sequence, int64_t length) {
   HADAL_CHECK(length >= 0 && length <= s.length, kInternal, "cache: cannot cut a sequence of ",
               s.length, " tokens to ", length);
   s.length = length;
-  const auto keep = static_cast<size_t>((length + kPageTokens - 1) / kPageTokens);
-  while (s.pages.size() > keep) {
-    free_pages_.push_back(s.pages.back());
+  while (static_cast<int64_t>(s.pages.size()) > pages_for(length)) {
+    release(s.pages.back());
     s.pages.pop_back();
     for (auto& addresses : s.addresses) addresses.pop_back();
   }
+}
+
+void KvCache::attach(Sequence sequence, std::span<const Page> pages) {
+  SequenceState& s = state(sequence);
+  HADAL_CHECK(s.length == 0, kInternal, "cache: attach to a sequence of ", s.length, " tokens");
+  for (Page page : pages) {
+    const PageState& p = page_state(page);
+    HADAL_CHECK(p.holders > 0, kInternal, "cache: attach of page ", page, ", which is free");
+    idle_ -= idle(p) ? 1 : 0;
+    append(s, page);
+  }
+  s.length = static_cast<int64_t>(pages.size()) * kPageTokens;
+}
+
+std::span<const KvCache::Page> KvCache::page_list(Sequence sequence) const {
+  return state(sequence).pages;
+}
+
+void KvCache::keep(Page page) {
+  PageState& p = page_state(page);
+  HADAL_CHECK(p.holders > 0 && !p.kept, kInternal, "cache: page ", page,
+              " cannot be kept: it is free or kept already");
+  p.kept = true;
+  ++p.holders;
+}
+
+void KvCache::drop(Page page) {
+  PageState& p = page_state(page);
+  HADAL_CHECK(p.kept, kInternal, "cache: page ", page, " was not kept");
+  idle_ -= idle(p) ? 1 : 0;
+  p.kept = false;
+  release(page);
+}
+
+int64_t KvCache::max_pages() const {
+  return max_pages_ == 0 ? std::numeric_limits<Page>::max() : max_pages_;
+}
+
+KvCache::PageState& KvCache::page_state(Page page) {
+  HADAL_CHECK(page >= 0 && page < static_cast<Page>(pages_.size()), kInternal,
+              "cache: there is no page ", page);
+  return pages_[static_cast<size_t>(page)];
+}
+
+void KvCache::append(SequenceState& s, Page page) {
+  PageState& p = page_state(page);
+  ++p.holders;
+  s.pages.push_back(page);
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    s.addresses[layer].push_back(p.memory.data() + layer_offset_[layer]);
+  }
+}
+
+void KvCache::release(Page page) {
+  PageState& p = page_state(page);
+  --p.holders;
+  idle_ += idle(p) ? 1 : 0;
+  if (p.holders == 0) free_.push_back(page);
 }
 
 void KvCache::write(Sequence sequence, int64_t layer, int64_t first, In2 rows) {
@@ -85,6 +133,11 @@ void KvCache::write(Sequence sequence, int64_t layer, int64_t first, In2 rows) {
               layer, ", expected ", width);
   HADAL_CHECK(first >= 0 && first + rows.dim(0) <= s.length, kShape, "cache: tokens ", first,
               " to ", first + rows.dim(0), " of a sequence of ", s.length);
+  for (int64_t page = first / kPageTokens; page < pages_for(first + rows.dim(0)); ++page) {
+    const Page id = s.pages[static_cast<size_t>(page)];
+    HADAL_CHECK(holders(id) == 1, kInternal, "cache: page ", id, " is shared by ", holders(id),
+                " and cannot be written");
+  }
   for (int64_t t = 0; t < rows.dim(0); ++t) {
     std::byte* target = row(s, layer, first + t);
     if (dtype_ == DType::kF32) {
@@ -126,7 +179,7 @@ int64_t KvCache::bytes_allocated() const {
 
 std::byte* KvCache::row(const SequenceState& s, int64_t layer, int64_t token) const {
   const auto page = static_cast<size_t>(s.pages[static_cast<size_t>(token / kPageTokens)]);
-  return pages_[page].data() + layer_offset_[static_cast<size_t>(layer)] +
+  return pages_[page].memory.data() + layer_offset_[static_cast<size_t>(layer)] +
          token % kPageTokens * elements(layer) * dtype_size(dtype_);
 }
 
