@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/rng.h"
 
 namespace hadal {
 namespace {
+
+constexpr size_t kMostBiases = 4096;
 
 struct Candidate {
   int32_t id;
@@ -67,6 +70,37 @@ void check_sampling(const SamplingParams& p) {
   HADAL_CHECK(p.top_p > 0 && p.top_p <= 1, kUsage, "top-p ", p.top_p,
               " is not above 0 and up to 1");
   HADAL_CHECK(p.min_p >= 0 && p.min_p <= 1, kUsage, "min-p ", p.min_p, " is not between 0 and 1");
+  const auto check_penalty = [](const char* name, double value) {
+    HADAL_CHECK(value >= -2 && value <= 2, kUsage, name, " penalty ", value,
+                " is not between -2 and 2");
+  };
+  check_penalty("presence", p.presence_penalty);
+  check_penalty("frequency", p.frequency_penalty);
+  HADAL_CHECK(p.repetition_penalty > 0 && p.repetition_penalty <= 10, kUsage, "repetition penalty ",
+              p.repetition_penalty, " is not above 0 and up to 10");
+  HADAL_CHECK(p.logit_bias.size() <= kMostBiases, kUsage, p.logit_bias.size(),
+              " logit biases; at most ", kMostBiases, " are taken");
+  for (const LogitBias& b : p.logit_bias) {
+    HADAL_CHECK(b.bias >= -100 && b.bias <= 100, kUsage, "logit bias ", b.bias, " of token ", b.id,
+                " is not between -100 and 100");
+    HADAL_CHECK(b.id >= 0, kUsage, "logit bias of token ", b.id, ", which is negative");
+  }
+}
+
+void adjust_logits(std::span<float> logits, const SamplingParams& params,
+                   const TokenCounts& counts) {
+  const auto size = static_cast<int64_t>(logits.size());
+  for (const auto& [id, count] : counts) {
+    if (id >= size) continue;
+    float& logit = logits[static_cast<size_t>(id)];
+    double x = logit;
+    x = x > 0 ? x / params.repetition_penalty : x * params.repetition_penalty;
+    x -= params.frequency_penalty * count + (count > 0 ? params.presence_penalty : 0);
+    logit = static_cast<float>(x);
+  }
+  for (const LogitBias& b : params.logit_bias) {
+    if (b.id < size) logits[static_cast<size_t>(b.id)] += b.bias;
+  }
 }
 
 int32_t sample_token(std::span<const float> logits, int64_t vocabulary,
@@ -95,6 +129,29 @@ int32_t sample_token(std::span<const float> logits, int64_t vocabulary,
     }
   }
   return chosen;
+}
+
+Logprobs token_logprobs(std::span<const float> logits, int64_t vocabulary, int32_t token,
+                        int64_t top) {
+  logits = logits.first(std::min(logits.size(), static_cast<size_t>(vocabulary)));
+  const double most = logits[static_cast<size_t>(largest(logits))];
+  double sum = 0;
+  for (float x : logits) sum += std::exp(x - most);
+  const double total = most + std::log(sum);
+  const auto of = [&](int32_t id) -> TokenLogprob {
+    const auto i = static_cast<size_t>(id);
+    return {id, i < logits.size() ? static_cast<float>(logits[i] - total) : -INFINITY};
+  };
+  Logprobs out{of(token), {}};
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto end = ids.begin() + std::min(top, static_cast<int64_t>(ids.size()));
+  std::partial_sort(ids.begin(), end, ids.end(), [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  for (auto id = ids.begin(); id != end; ++id) out.top.push_back(of(*id));
+  return out;
 }
 
 }  // namespace hadal

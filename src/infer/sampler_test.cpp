@@ -75,6 +75,50 @@ TEST(sampler, refuses_what_cannot_be_sampled) {
   EXPECT_ERROR(check_sampling({.top_p = 0}), kUsage, "top-p 0");
   EXPECT_ERROR(check_sampling({.min_p = 2}), kUsage, "min-p 2");
   EXPECT_ERROR(check_sampling({.temperature = nan}), kUsage, "temperature");
+  EXPECT_ERROR(check_sampling({.presence_penalty = 2.5}), kUsage, "presence penalty 2.5");
+  EXPECT_ERROR(check_sampling({.frequency_penalty = nan}), kUsage, "frequency penalty");
+  EXPECT_ERROR(check_sampling({.repetition_penalty = 0}), kUsage, "repetition penalty 0");
+  EXPECT_ERROR(check_sampling({.logit_bias = {{3, 101}}}), kUsage, "bias 101 of token 3");
+  EXPECT_ERROR(check_sampling({.logit_bias = {{-3, 1}}}), kUsage, "token -3");
+  EXPECT_ERROR(check_sampling({.logit_bias = std::vector<LogitBias>(5000)}), kUsage, "5000 logit");
+}
+
+TEST(sampler, penalties_and_biases_change_logits_as_they_say) {
+  struct Case {
+    SamplingParams params;
+    std::vector<float> want;
+  };
+  // Token 0 was generated twice, 1 is in the prompt, 2 was generated once.
+  const TokenCounts counts{{0, 2}, {1, 0}, {2, 1}, {77, 1}};
+  const std::vector<Case> cases{
+      {{}, kLogits},
+      {{.presence_penalty = 0.5}, {0.5f, 3.0f, -2.5f, 2.5f, 3.0f, 0.0f}},
+      {{.frequency_penalty = 0.5}, {0.0f, 3.0f, -2.5f, 2.5f, 3.0f, 0.0f}},
+      {{.frequency_penalty = -1}, {3.0f, 3.0f, -1.0f, 2.5f, 3.0f, 0.0f}},
+      {{.repetition_penalty = 2}, {0.5f, 1.5f, -4.0f, 2.5f, 3.0f, 0.0f}},
+      {{.logit_bias = {{5, -100}, {0, 1}, {9, 3}}}, {2.0f, 3.0f, -2.0f, 2.5f, 3.0f, -100.0f}},
+      {{.presence_penalty = 1, .repetition_penalty = 2, .logit_bias = {{0, 4}}},
+       {3.5f, 1.5f, -5.0f, 2.5f, 3.0f, 0.0f}},
+  };
+  for (size_t i = 0; i < cases.size(); ++i) {
+    std::vector<float> logits = kLogits;
+    adjust_logits(logits, cases[i].params, counts);
+    EXPECT_EQ(logits, cases[i].want) << "case " << i;
+  }
+}
+
+TEST(sampler, logprobs_are_logarithms_of_the_softmax) {
+  double sum = 0;
+  for (float x : kLogits) sum += std::exp(x);
+  const Logprobs all = token_logprobs(kLogits, 6, 3, 4);
+  EXPECT_NEAR(all.token.logprob, 2.5 - std::log(sum), 1e-6);
+  std::vector<int32_t> ids;
+  for (const TokenLogprob& t : all.top) ids.push_back(t.id);
+  EXPECT_EQ(ids, (std::vector<int32_t>{1, 4, 3, 0}));  // equal ones by id
+  EXPECT_EQ(all.top[2].logprob, all.token.logprob);
+  EXPECT_EQ(token_logprobs(kLogits, 2, 0, 9).top.size(), 2u);
+  EXPECT_NEAR(token_logprobs(kLogits, 2, 0, 0).token.logprob, -std::log(1 + std::exp(2.0)), 1e-6);
+  EXPECT_EQ(token_logprobs(kLogits, 2, 5, 0).token.logprob, -INFINITY);
 }
 
 }  // namespace

@@ -84,6 +84,21 @@ std::span<const KvCache::Page> KvCache::page_list(Sequence sequence) const {
   return state(sequence).pages;
 }
 
+void KvCache::replace(Sequence sequence, int64_t index, Page page) {
+  SequenceState& s = state(sequence);
+  HADAL_CHECK(index >= 0 && (index + 1) * kPageTokens <= s.length, kInternal, "cache: page ", index,
+              " of a sequence of ", s.length, " tokens is not a full one");
+  PageState& p = page_state(page);
+  HADAL_CHECK(p.holders > 0, kInternal, "cache: page ", page, " is free");
+  idle_ -= idle(p) ? 1 : 0;
+  ++p.holders;
+  const auto place = static_cast<size_t>(index);
+  release(std::exchange(s.pages[place], page));
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    s.addresses[layer][place] = p.memory.data() + layer_offset_[layer];
+  }
+}
+
 void KvCache::keep(Page page) {
   PageState& p = page_state(page);
   HADAL_CHECK(p.holders > 0 && !p.kept, kInternal, "cache: page ", page,

@@ -42,6 +42,8 @@ class KvCache {
   // read only from then on.
   void attach(Sequence sequence, std::span<const Page> pages);
   std::span<const Page> page_list(Sequence sequence) const;
+  // Takes another page in the place of one of the sequence's full ones: the same tokens' rows.
+  void replace(Sequence sequence, int64_t index, Page page);
   // One hold beside those of sequences, so that a page outlives them.
   void keep(Page page);
   void drop(Page page);
