@@ -33,7 +33,7 @@ class Chat {
       : o_(std::move(o)),
         template_(ChatTemplate::load(o_.template_file.empty() ? o_.model : o_.template_file,
                                      config_beside_model())),
-        generator_(o_.model) {
+        generator_(o_.model, o_.args.engine) {
     reset();
   }
 
@@ -94,18 +94,22 @@ class Chat {
     messages.push_back({{"role", "user"}, {"content", text}});
     const std::string prompt =
         template_.render({{"messages", messages}, {"add_generation_prompt", true}});
+    TextRequest request;
+    request.prompt = prompt;
+    request.request = o_.args.request;
+    request.stops = o_.args.stops;
     GeneratedText out;
     CatchInterrupt::forget();
     {
       ReplyPrinter printer(prompt.ends_with("<think>\n") || prompt.ends_with("<think>"));
-      out = generator_.generate(
-          prompt, o_.args.options, o_.args.stops, true,
-          [&](const std::string& piece) { printer.print(piece); }, CatchInterrupt::happened);
+      request.on_text = [&](int64_t, const std::string& piece) { printer.print(piece); };
+      out = generator_.generate(request, CatchInterrupt::happened);
     }
     std::cout << "\n" << std::flush;
     const int64_t context = generator_.model().config().max_position_embeddings;
-    std::cerr << fmt::format("[{}; context {} of {}]\n", speed_text(out.stats),
-                             out.stats.prompt_tokens + out.stats.tokens, context);
+    std::cerr << fmt::format("[{}; context {} of {}, {} from the cache]\n", speed_text(out.stats),
+                             out.stats.prompt_tokens + out.stats.tokens, context,
+                             out.stats.cached_tokens);
     messages.push_back({{"role", "assistant"}, {"content", out.text}});
     messages_ = std::move(messages);
   }
@@ -124,12 +128,15 @@ void add_chat(Cli& cli) {
                                   "  hadal chat MODEL --temperature 0.7\n"
                                   "  echo \"What is 2 + 2?\" | hadal chat MODEL\n");
   auto o = std::make_shared<Options>();
-  o->args.options.max_tokens = 1024;
+  o->args.request.max_tokens = 1024;
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "--template", o->template_file, "chat template instead of the model's")
       .type_name("FILE");
   add_option(command, "--system", o->system, "what the model is told first").type_name("TEXT");
   add_generation_args(command, o->args);
+  add_flag(command, "--reuse-generated", o->args.engine.reuse_generated,
+           "keep replies in the prefix cache too: later turns begin sooner, and may differ in "
+           "their last bits");
   add_threads(command);
   on_run(cli, command, [o] {
     finish_generation_args(o->args);

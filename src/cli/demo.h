@@ -28,7 +28,7 @@ struct DemoAnswers {
 
 struct DemoSample {
   std::string prompt, text;
-  GenerateStats plain, speculative;
+  SampleStats plain, speculative;
 };
 
 struct DemoResult {

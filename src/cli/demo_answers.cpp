@@ -10,21 +10,31 @@ constexpr int64_t kOneHopQuestions = 1000, kTwoHopQuestions = 250;
 
 void ask_demo_questions(TextGenerator& model, uint64_t seed, const DemoEvents& events,
                         DemoResult& result) {
-  const GenerateOptions greedy{
-      .sampling = {.temperature = 0}, .max_tokens = 6, .speculation = {Speculation::Mode::kOff, 0}};
-  const int64_t all = kOneHopQuestions + kTwoHopQuestions;
-  for (uint64_t s = 0; result.one_hop.asked + result.two_hops.asked < all; ++s) {
+  constexpr int64_t kAll = kOneHopQuestions + kTwoHopQuestions;
+  TextRequest greedy;
+  greedy.special = false;
+  greedy.stops = {"."};
+  greedy.request.sampling.temperature = 0;
+  greedy.request.max_tokens = 6;
+  greedy.request.speculation = {Speculation::Mode::kOff, 0};
+  int64_t one_hop = 0, two_hops = 0, answered = 0;
+  for (uint64_t s = 0; one_hop + two_hops < kAll; ++s) {
     const Story story = make_story(seed, kQuestionStories + s);
     for (const Question& q : story.questions) {
+      int64_t& asked = q.hops == 1 ? one_hop : two_hops;
+      if (asked == (q.hops == 1 ? kOneHopQuestions : kTwoHopQuestions)) continue;
+      ++asked;
+      greedy.prompt = story.text.substr(0, q.answer_at);
       DemoAnswers& answers = q.hops == 1 ? result.one_hop : result.two_hops;
-      if (answers.asked == (q.hops == 1 ? kOneHopQuestions : kTwoHopQuestions)) continue;
-      const GeneratedText out = model.generate(story.text.substr(0, q.answer_at), greedy, {"."},
-                                               false, [](const std::string&) {});
-      ++answers.asked;
-      answers.right += out.text == " " + q.answer ? 1 : 0;
-      events.asked(result.one_hop.asked + result.two_hops.asked, all);
+      greedy.on_end = [&, right = " " + q.answer](int64_t, const GeneratedText& out) {
+        ++answers.asked;
+        answers.right += out.text == right ? 1 : 0;
+        events.asked(++answered, kAll);
+      };
+      model.submit(greedy);
     }
   }
+  model.run();
 }
 
 std::vector<DemoSample> write_demo_samples(TextGenerator& model, uint64_t seed) {
@@ -33,13 +43,15 @@ std::vector<DemoSample> write_demo_samples(TextGenerator& model, uint64_t seed) 
     const Story story = make_story(seed, kPromptStories + s);
     DemoSample sample;
     sample.prompt = story.text.substr(0, story.text.find('.', story.text.size() / 4) + 1);
-    GenerateOptions options{.sampling = {.temperature = 1, .seed = s},
-                            .max_tokens = 80,
-                            .speculation = {Speculation::Mode::kOff, 0}};
-    const auto ignore = [](const std::string&) {};
-    const GeneratedText plain = model.generate(sample.prompt, options, {}, false, ignore);
-    options.speculation = {Speculation::Mode::kFixed, 1};
-    const GeneratedText drafted = model.generate(sample.prompt, options, {}, false, ignore);
+    TextRequest request;
+    request.prompt = sample.prompt;
+    request.special = false;
+    request.request.sampling.seed = s;
+    request.request.max_tokens = 80;
+    request.request.speculation = {Speculation::Mode::kOff, 0};
+    const GeneratedText plain = model.generate(request);
+    request.request.speculation = {Speculation::Mode::kFixed, 1};
+    const GeneratedText drafted = model.generate(request);
     HADAL_CHECK(plain.ids == drafted.ids, kInternal,
                 "speculation changed the text that follows: ", sample.prompt);
     sample.text = plain.text;

@@ -12,11 +12,11 @@ struct Speed {
 };
 
 // All samples together.
-Speed speed_of(const DemoResult& r, GenerateStats DemoSample::*which) {
+Speed speed_of(const DemoResult& r, SampleStats DemoSample::*which) {
   int64_t tokens = 0, drafted = 0, accepted = 0;
   double seconds = 0;
   for (const DemoSample& sample : r.samples) {
-    const GenerateStats& s = sample.*which;
+    const SampleStats& s = sample.*which;
     tokens += s.tokens;
     drafted += s.drafted;
     accepted += s.accepted;

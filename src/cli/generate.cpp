@@ -1,11 +1,13 @@
 // hadal generate: text from a model, streamed.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <iostream>
 
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/options.h"
+#include "cli/text_printer.h"
 #include "core/files.h"
 
 namespace hadal {
@@ -46,25 +48,35 @@ int run(Options o) {
   finish_generation_args(o.args);
   if (!o.prompt_file.empty()) read_prompts(o.prompt_file, o.prompts);
   HADAL_CHECK(!o.prompts.empty(), kUsage, "no prompt: give -p TEXT or --prompts FILE");
-  TextGenerator generator(o.model);
-  const uint64_t seed = o.args.options.sampling.seed;
-  const bool many = o.prompts.size() * static_cast<size_t>(o.samples) > 1;
-  for (const std::string& prompt : o.prompts) {
-    for (int64_t s = 0; s < o.samples; ++s) {
-      o.args.options.sampling.seed = seed + static_cast<uint64_t>(s);
-      const bool stream = !o.json;
-      if (stream) std::cout << prompt << std::flush;
-      const GeneratedText out = generator.generate(prompt, o.args.options, o.args.stops, !o.plain,
-                                                   [&](const std::string& piece) {
-                                                     if (stream) std::cout << piece << std::flush;
-                                                   });
-      if (o.json) {
-        print_json(generated_json(prompt, out));
-        continue;
-      }
-      std::cout << (many ? "\n\n" : "\n") << std::flush;
-      std::cerr << speed_text(out.stats) << "\n";
-    }
+  TextGenerator generator(o.model, o.args.engine);
+  TextPrinter printer(o.prompts, o.samples, o.json);
+  const auto start = std::chrono::steady_clock::now();
+  for (size_t p = 0; p < o.prompts.size(); ++p) {
+    TextRequest request;
+    request.prompt = o.prompts[p];
+    request.special = !o.plain;
+    request.request = o.args.request;
+    request.request.samples = o.samples;
+    request.stops = o.args.stops;
+    const auto place = [p, &o](int64_t sample) {
+      return p * static_cast<size_t>(o.samples) + static_cast<size_t>(sample);
+    };
+    request.on_text = [=, &printer](int64_t s, const std::string& text) {
+      printer.piece(place(s), text);
+    };
+    request.on_end = [=, &printer](int64_t s, const GeneratedText& out) {
+      printer.end(place(s), out);
+    };
+    generator.submit(request);
+  }
+  generator.run();
+  const EngineStats stats = generator.stats();
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  if (!o.json && o.prompts.size() * static_cast<size_t>(o.samples) > 1) {
+    std::cerr << fmt::format("{} tokens in all, {:.1f} tokens/s; {:.0f}% of the prompts cached\n",
+                             stats.generated_tokens,
+                             static_cast<double>(stats.generated_tokens) / elapsed.count(),
+                             100 * stats.hit_rate());
   }
   return 0;
 }
@@ -77,7 +89,8 @@ void add_generate(Cli& cli) {
       "  hadal generate MODEL -p \"Once upon a time\" -n 200\n"
       "  hadal generate MODEL -p \"Anna has the\" --temperature 0 --speculate off\n"
       "  hadal generate MODEL --prompts questions.jsonl --temperature 0.7 --seed 3 --json\n"
-      "The same seed gives the same tokens, with and without speculation.\n");
+      "The same seed gives the same tokens, alone and beside others, with and without "
+      "speculation.\n");
   auto o = std::make_shared<Options>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "-p,--prompt", o->prompts, "text to go on from; repeatable")
@@ -86,7 +99,7 @@ void add_generate(Cli& cli) {
   add_option(command, "--prompts", o->prompt_file, "one a line, or .jsonl with \"prompt\"")
       .type_name("FILE");
   add_option(command, "--samples", o->samples, "texts for each prompt, seeds one apart (1)")
-      .range(1, int64_t{1} << 20);
+      .range(1, 4096);
   add_generation_args(command, o->args);
   add_flag(command, "--plain", o->plain, "special tokens in the prompt are ordinary text");
   add_threads(command);

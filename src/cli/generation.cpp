@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
-
-#include "infer/stop_strings.h"
-#include "text/stream_decoder.h"
 
 namespace hadal {
 namespace {
@@ -25,62 +24,46 @@ Pretrained load(const std::string& folder) {
   return pretrained;
 }
 
+EngineOptions with_limit(EngineOptions options, const Transformer& model) {
+  if (options.cache_tokens > 0) return options;
+  const int64_t memory = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
+  const int64_t token = KvCache(model.cache_specs(), options.cache_dtype).bytes_per_token();
+  options.cache_tokens = std::max(memory / 4 / token, KvCache::kPageTokens);
+  return options;
+}
+
 }  // namespace
 
-TextGenerator::TextGenerator(const std::string& folder)
+TextGenerator::TextGenerator(const std::string& folder, const EngineOptions& options)
     : pretrained_(load(folder)),
       tokenizer_(Tokenizer::load(folder)),
-      generator_(*pretrained_.model) {
+      engine_(*pretrained_.model, tokenizer_, with_limit(options, *pretrained_.model)) {
 }
 
-GeneratedText generate_text(Transformer& model, Generator& generator, const Tokenizer& tokenizer,
-                            const std::string& prompt, GenerateOptions options,
-                            const std::vector<std::string>& stops, bool special,
-                            const std::function<void(const std::string&)>& on_text,
-                            const std::function<bool()>& stop) {
-  const ModelConfig& config = model.config();
-  options.vocabulary = std::min(tokenizer.vocab_size(), config.vocab_size);
-  options.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
-  const auto prompt_ids =
-      tokenizer.encode(prompt, {.special = special, .add_special_tokens = true});
-  GeneratedText out;
-  StreamDecoder decoder(tokenizer, true);
-  StopStrings filter(stops);
-  const auto show = [&](const std::string& piece) {
-    if (piece.empty()) return;
-    out.text += piece;
-    on_text(piece);
-  };
-  out.stats = generator.generate(prompt_ids, options, [&](int32_t id) {
-    out.ids.push_back(id);
-    show(filter.push(decoder.push(id)));
-    out.stopped = filter.stopped();
-    return !out.stopped && !(stop && stop());
-  });
-  show(filter.push(decoder.flush()));
-  show(filter.flush());
-  return out;
+void TextGenerator::run(const std::function<bool()>& stop) {
+  engine_.run(stop);
+  pretrained_.check_intact();
 }
 
-GeneratedText TextGenerator::generate(const std::string& prompt, GenerateOptions options,
-                                      const std::vector<std::string>& stops, bool special,
-                                      const std::function<void(const std::string&)>& on_text,
-                                      const std::function<bool()>& stop) {
-  GeneratedText out = generate_text(*pretrained_.model, generator_, tokenizer_, prompt,
-                                    std::move(options), stops, special, on_text, stop);
+GeneratedText TextGenerator::generate(TextRequest request, const std::function<bool()>& stop) {
+  GeneratedText out = engine_.generate(std::move(request), stop);
   pretrained_.check_intact();
   return out;
 }
 
 void add_generation_args(CLI::App* command, GenerationArgs& args) {
-  auto& sampling = args.options.sampling;
-  add_option(command, "-n,--max-tokens", args.options.max_tokens,
-             fmt::format("new tokens at most ({})", args.options.max_tokens))
+  auto& sampling = args.request.sampling;
+  add_option(command, "-n,--max-tokens", args.request.max_tokens,
+             fmt::format("new tokens at most ({})", args.request.max_tokens))
       .range(1, int64_t{1} << 30);
   add_option(command, "--temperature", sampling.temperature, "0: always the likeliest (1)");
   add_option(command, "--top-k", sampling.top_k, "keep the k likeliest (0: all)");
   add_option(command, "--top-p", sampling.top_p, "keep the likeliest that sum to p (1)");
   add_option(command, "--min-p", sampling.min_p, "keep what is this likely beside the best (0)");
+  add_option(command, "--presence-penalty", sampling.presence_penalty, "of tokens used before (0)");
+  add_option(command, "--frequency-penalty", sampling.frequency_penalty, "for each use (0)");
+  add_option(command, "--repetition-penalty", sampling.repetition_penalty,
+             "divides logits of tokens used before or in the prompt (1)");
   add_option(command, "--seed", sampling.seed, "of the random numbers (0)");
   add_option(command, "--stop", args.stops, "end before this text; repeatable")
       .type_name("TEXT")
@@ -88,12 +71,15 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
   add_option(command, "--speculate", args.speculate, "auto, off, or drafts a step (auto)");
   add_option(command, "--cache-dtype", args.cache, "of the KV cache: bf16 or fp32 (bf16)")
       .one_of({"bf16", "fp32"});
+  add_option(command, "--cache-tokens", args.engine.cache_tokens,
+             "limit of the KV cache (as many as a quarter of the memory holds)")
+      .range(1, int64_t{1} << 40);
 }
 
 void finish_generation_args(GenerationArgs& args) {
-  args.options.speculation = parse_speculation(args.speculate);
-  args.options.cache_dtype = args.cache == "fp32" ? DType::kF32 : DType::kBF16;
-  check_sampling(args.options.sampling);
+  args.request.speculation = parse_speculation(args.speculate);
+  args.engine.cache_dtype = args.cache == "fp32" ? DType::kF32 : DType::kBF16;
+  check_sampling(args.request.sampling);
 }
 
 Speculation parse_speculation(const std::string& text) {
@@ -109,22 +95,23 @@ Speculation parse_speculation(const std::string& text) {
 }
 
 OrderedJson generated_json(const std::string& prompt, const GeneratedText& out) {
-  const GenerateStats& s = out.stats;
+  const SampleStats& s = out.stats;
   return {{"prompt", prompt},
           {"text", out.text},
           {"ids", out.ids},
-          {"finish_reason", s.ended || out.stopped ? "stop" : "length"},
+          {"finish_reason", finish_name(out.finish)},
           {"prompt_tokens", s.prompt_tokens},
+          {"cached_tokens", s.cached_tokens},
           {"tokens", s.tokens},
           {"steps", s.steps},
           {"drafted", s.drafted},
           {"accepted", s.accepted},
           {"acceptance", s.acceptance()},
-          {"prompt_tokens_per_s", per_second(s.prompt_tokens, s.prompt_seconds)},
+          {"prompt_tokens_per_s", per_second(s.prompt_tokens - s.cached_tokens, s.prompt_seconds)},
           {"tokens_per_s", per_second(s.tokens, s.decode_seconds)}};
 }
 
-std::string speed_text(const GenerateStats& s) {
+std::string speed_text(const SampleStats& s) {
   std::string text =
       fmt::format("{} tokens, {:.1f} tokens/s", s.tokens, per_second(s.tokens, s.decode_seconds));
   if (s.drafted > 0) {

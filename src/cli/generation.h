@@ -1,54 +1,38 @@
 #pragma once
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
 #include "core/json.h"
-#include "infer/generator.h"
+#include "infer/text_engine.h"
 #include "model/pretrained.h"
-#include "text/tokenizer.h"
 
 namespace hadal {
-
-struct GeneratedText {
-  std::string text;
-  std::vector<int32_t> ids;  // new tokens
-  bool stopped = false;      // by a stop string
-  GenerateStats stats;
-};
-
-// From text to text. End tokens are the model's. `special`: tokens such as <|EOT|> written in the
-// prompt are meant. Pieces of text arrive as soon as they are certain. `stop` is asked after each
-// token.
-GeneratedText generate_text(Transformer& model, Generator& generator, const Tokenizer& tokenizer,
-                            const std::string& prompt, GenerateOptions options,
-                            const std::vector<std::string>& stops, bool special,
-                            const std::function<void(const std::string&)>& on_text,
-                            const std::function<bool()>& stop = {});
 
 // A model folder with its tokenizer, from text to text.
 class TextGenerator {
  public:
-  explicit TextGenerator(const std::string& folder);
+  // With options.cache_tokens = 0 the cache may take a quarter of this machine's memory.
+  explicit TextGenerator(const std::string& folder, const EngineOptions& options = {});
   Transformer& model() { return *pretrained_.model; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
-  // As generate_text, and Error{kIo} if the files under the weights were cut short meanwhile.
-  GeneratedText generate(const std::string& prompt, GenerateOptions options,
-                         const std::vector<std::string>& stops, bool special,
-                         const std::function<void(const std::string&)>& on_text,
-                         const std::function<bool()>& stop = {});
+  // As TextEngine's, and Error{kIo} if the files under the weights were cut short meanwhile.
+  void submit(TextRequest request) { engine_.submit(std::move(request)); }
+  void run(const std::function<bool()>& stop = {});
+  GeneratedText generate(TextRequest request, const std::function<bool()>& stop = {});
+  EngineStats stats() const { return engine_.stats(); }
 
  private:
   Pretrained pretrained_;
   Tokenizer tokenizer_;
-  Generator generator_;
+  TextEngine engine_;
 };
 
 // How text is drawn, as commands take it.
 struct GenerationArgs {
-  GenerateOptions options;
+  Request request;
+  EngineOptions engine;
   std::vector<std::string> stops;
   std::string speculate = "auto", cache = "bf16";
 };
@@ -60,6 +44,6 @@ void finish_generation_args(GenerationArgs& args);
 Speculation parse_speculation(const std::string& text);
 OrderedJson generated_json(const std::string& prompt, const GeneratedText& out);
 // "128 tokens, 85.2 tokens/s, 71% of 60 drafts accepted"
-std::string speed_text(const GenerateStats& stats);
+std::string speed_text(const SampleStats& stats);
 
 }  // namespace hadal

@@ -29,19 +29,18 @@ void watch_run(TrainRun& run) {
   run.set_peak(arithmetic_roof(fp32 ? kernels().peak_fp32 : kernels().peak_bf16));
   if (recipe.run.sample_every == 0) return;
   // The seed is the same at every step: what changes in a text is the model's doing.
-  GenerateOptions options;
-  options.sampling.temperature = kTemperature;
-  options.sampling.seed = static_cast<uint64_t>(recipe.run.seed);
-  options.max_tokens = recipe.run.sample_tokens;
-  options.speculation = {Speculation::Mode::kOff, 0};
-  options.cache_dtype = DType::kF32;
+  TextRequest request;
+  request.special = false;
+  request.request.sampling.temperature = kTemperature;
+  request.request.sampling.seed = static_cast<uint64_t>(recipe.run.seed);
+  request.request.max_tokens = recipe.run.sample_tokens;
+  request.request.speculation = {Speculation::Mode::kOff, 0};
   const auto tokenizer = std::make_shared<Tokenizer>(Tokenizer::load(recipe.data.tokenizer));
   check_prompts(recipe, *tokenizer, run.model().config());
-  run.set_sampler([options, tokenizer](Transformer& model, const std::string& prompt) {
-    Generator generator(model);
-    return generate_text(model, generator, *tokenizer, prompt, options, {}, false,
-                         [](const std::string&) {})
-        .text;
+  run.set_sampler([request, tokenizer](Transformer& model, const std::string& prompt) {
+    TextRequest mine = request;
+    mine.prompt = prompt;
+    return TextEngine(model, *tokenizer, {.cache_dtype = DType::kF32}).generate(mine).text;
   });
 }
 

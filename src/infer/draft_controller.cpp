@@ -10,13 +10,7 @@ constexpr int64_t kTryAgainEvery = 64;  // steps between looks at the losing kin
 
 }  // namespace
 
-DraftController::DraftController(const Speculation& speculation, bool possible)
-    : speculation_(speculation), possible_(possible) {
-}
-
 int64_t DraftController::next() const {
-  if (!possible_ || speculation_.mode == Speculation::Mode::kOff) return 0;
-  if (speculation_.mode == Speculation::Mode::kFixed) return speculation_.draft;
   if (drafted_.steps < kTryDrafts) return 1;
   if (plain_.steps < kTryPlain) return 0;
   const bool pays = drafted_.per_second() > plain_.per_second();
