@@ -12,6 +12,7 @@
 #define HADAL_COMMANDS(X) \
   X(demo)                 \
   X(train)                \
+  X(bench)                \
   X(bench_train)          \
   X(ablate)               \
   X(report)               \

@@ -1,0 +1,150 @@
+// hadal bench: how fast does a model serve here, and how near is that to what the machine allows?
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cmath>
+
+#include "cli/command.h"
+#include "cli/options.h"
+#include "core/files.h"
+#include "core/parallel.h"
+#include "infer/bench.h"
+#include "kernels/selftest.h"
+#include "model/inspect.h"
+#include "model/pretrained.h"
+
+namespace hadal {
+namespace {
+
+struct Options {
+  std::string model;
+  int64_t prefill = 512, decode = 128;
+  std::vector<int32_t> depths{0, 8192}, batches{1, 4};
+  Precision precision = Precision::kFp32;
+  bool json = false;
+};
+
+struct Row {
+  std::string phase;
+  ServingWork work;
+  ServingTime time;
+  double roof = 0;  // the better of before and after: bytes/s read, for prompts operations/s
+  bool unstable = false;
+
+  double share() const {
+    return time.tokens_per_s * (decoding() ? time.bytes_per_token : time.flops_per_token) / roof;
+  }
+  bool decoding() const { return phase == "decode"; }
+};
+
+// A folder's weights, or for a config.json alone random ones.
+Pretrained load(const std::string& path) {
+  ConfigWarnings warnings;
+  if (fs::is_directory(path)) {
+    for (const auto& entry : fs::directory_iterator(path)) {
+      if (entry.path().extension() == ".safetensors") return load_pretrained(path, {}, warnings);
+    }
+  }
+  ModelConfig config = load_config(path, warnings);
+  config.num_nextn_predict_layers = 0;
+  Pretrained random{std::make_unique<Transformer>(config), nullptr};
+  fill_randomly(*random.model);
+  return random;
+}
+
+double roof_now(const Row& row) {
+  const Roofs roofs = measure_roofs();
+  if (row.decoding()) return roofs.read_gb_per_s.all_threads * 1e9;
+  const Rate& rate = row.work.precision == Precision::kFp32 ? roofs.fp32_gflops : roofs.bf16_gflops;
+  return rate.all_threads * 1e9;
+}
+
+// Once more when the machine changed meanwhile.
+void measure(Transformer& model, Row& row) {
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const double before = roof_now(row);
+    row.time = row.decoding() ? time_decode(model, row.work) : time_prefill(model, row.work);
+    const double after = roof_now(row);
+    row.roof = std::max(before, after);
+    row.unstable = std::abs(before - after) > 0.1 * row.roof;
+    if (!row.unstable) return;
+  }
+}
+
+OrderedJson row_json(const Row& row) {
+  return {{"phase", row.phase},
+          {"depth", row.work.depth},
+          {"batch", row.work.batch},
+          {"tokens_per_s", row.time.tokens_per_s},
+          {"bytes_per_token", row.time.bytes_per_token},
+          {"flops_per_token", row.time.flops_per_token},
+          {"share_of_roof", row.share()},
+          {row.decoding() ? "roof_bytes_per_s" : "roof_flops_per_s", row.roof},
+          {"unstable", row.unstable}};
+}
+
+void print_row(const Row& row) {
+  fmt::print("{:<8}{:>8}{:>7}{:>12.1f}{:>12.1f}{:>10.0f}%{}\n", row.phase, row.work.depth,
+             row.work.batch, row.time.tokens_per_s, row.time.bytes_per_token / 1e6,
+             100 * row.share(), row.unstable ? "  unstable" : "");
+  std::fflush(stdout);
+}
+
+int run(const Options& o) {
+  const Pretrained pretrained = load(o.model);
+  Transformer& model = *pretrained.model;
+  OrderedJson rows = OrderedJson::array();
+  if (!o.json) {
+    fmt::print("{:<8}{:>8}{:>7}{:>12}{:>12}{:>11}\n", "phase", "depth", "batch", "tokens/s",
+               "MB/token", "of roof");
+  }
+  for (const char* const phase : {"prefill", "decode"}) {
+    const int64_t tokens = phase == std::string("prefill") ? o.prefill : o.decode;
+    for (int32_t depth : o.depths) {
+      for (int32_t batch : o.batches) {
+        if (tokens == 0) continue;
+        HADAL_CHECK(batch >= 1 && batch <= 1024, kUsage, "--batch ", batch,
+                    " is not between 1 and 1024");
+        Row row{phase, {depth, batch, tokens, o.precision}, {}};
+        measure(model, row);
+        rows.push_back(row_json(row));
+        if (!o.json) print_row(row);
+      }
+    }
+  }
+  pretrained.check_intact();
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  if (!o.json) return 0;
+  print_json({{"engine", "hadal"},
+              {"family", kernels().family},
+              {"threads", num_threads()},
+              {"weight_bytes", model.params().value_bytes()},
+              {"peak_rss_bytes", usage.ru_maxrss * 1024},
+              {"rows", rows}});
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(Cli& cli) {
+  CLI::App* command = add_command(
+      cli, "bench", "time prompts and decoding, against this machine's roofs",
+      "  hadal bench MODEL --depth 0,8192 --batch 1,4\n"
+      "  hadal bench bench/shapes/S.json --prefill 512 --decode 128 --json\n"
+      "A config.json without weights runs on random BF16 ones. The cache of --depth tokens is\n"
+      "zeros. Roofs are measured before and after each row; one whose roofs differ by a tenth is\n"
+      "repeated once, then called unstable.\n");
+  auto o = std::make_shared<Options>();
+  add_option(command, "MODEL", o->model, "model folder or config.json").required();
+  add_option(command, "--prefill", o->prefill, "tokens of a prompt (512)").range(0, 1 << 20);
+  add_option(command, "--decode", o->decode, "tokens generated (128)").range(0, 1 << 20);
+  add_option(command, "--depth", o->depths, "tokens in the cache before (0,8192)").delimiter(',');
+  add_option(command, "--batch", o->batches, "texts at a time (1,4)").delimiter(',');
+  add_precision(command, o->precision);
+  add_json(command, o->json);
+  add_threads(command);
+  on_run(cli, command, [o] { return run(*o); });
+}
+
+}  // namespace hadal

@@ -1,0 +1,193 @@
+#include "infer/bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "core/parallel.h"
+#include "infer/sampler.h"
+#include "model/inspect.h"
+
+namespace hadal {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kPromptChunk = 512;
+constexpr int64_t kWarmSteps = 4;
+constexpr int64_t kPrefills = 5;          // at most, and
+constexpr double kPrefillSeconds = 10.0;  // no further one after this long
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+// Texts of the same length, and calls of the model for all of them at once.
+class Texts {
+ public:
+  Texts(Transformer& model, const ServingWork& work)
+      : model_(model), work_(work), cache_(model.cache_specs(), work.cache_dtype) {
+    const int64_t context = model.config().max_position_embeddings;
+    HADAL_CHECK(work.depth >= 0 && work.tokens > 0 && work.depth + work.tokens <= context, kUsage,
+                work.tokens, " tokens at depth ", work.depth,
+                " do not fit the context of the model, ", context);
+    for (int64_t i = 0; i < work.batch; ++i) {
+      sequences_.push_back(cache_.add_sequence());
+      cache_.extend(sequences_.back(), work.depth);
+    }
+    tokens_.resize(sequences_.size(), 2);
+  }
+
+  void rewind() {
+    for (KvCache::Sequence s : sequences_) cache_.truncate(s, work_.depth);
+  }
+
+  // The next `count` tokens of every text; the newest one's successor is drawn.
+  void step(Path path, int64_t count) {
+    const Arena::Scope scope(scratch_);
+    const int64_t vocabulary = model_.config().vocab_size;
+    std::vector<int32_t> ids, positions;
+    std::vector<StepSpan> spans;
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      const int64_t first = cache_.length(sequences_[i]), row = int64_t(ids.size());
+      cache_.extend(sequences_[i], count);
+      spans.push_back({row, row + count, sequences_[i], first});
+      for (int64_t t = 0; t < count; ++t) {
+        ids.push_back(t == 0 ? tokens_[i] : int32_t((first + t) * 7919 % vocabulary));
+        positions.push_back(static_cast<int32_t>(first + t));
+      }
+    }
+    const auto rows = static_cast<int64_t>(ids.size());
+    const Out2 h = scratch_.floats(rows, model_.config().hidden_size);
+    StepPass pass{path, cache_, scratch_, {positions.data(), {rows}}, spans, work_.precision};
+    model_.step({ids.data(), {rows}}, pass, h);
+    const Out2 last = scratch_.floats(work_.batch, h.dim(1));
+    for (int64_t i = 0; i < work_.batch; ++i) {
+      std::copy_n(h.row((i + 1) * count - 1), h.dim(1), last.row(i));
+    }
+    const Out2 logits = scratch_.floats(work_.batch, vocabulary);
+    model_.head(last, pass, logits);
+    parallel_tasks(work_.batch, [&](int64_t i) {
+      tokens_[static_cast<size_t>(i)] = sample_token(
+          {logits.row(i), static_cast<size_t>(vocabulary)}, vocabulary, {.temperature = 0}, 0);
+    });
+  }
+
+ private:
+  Transformer& model_;
+  const ServingWork& work_;
+  KvCache cache_;
+  Arena scratch_;
+  std::vector<KvCache::Sequence> sequences_;
+  std::vector<int32_t> tokens_;
+};
+
+// Weights that a call with so many rows reads.
+double weight_bytes(const Transformer& model, int64_t rows) {
+  const ModelConfig& c = model.config();
+  double touched = 1;  // share of a layer's experts
+  if (c.n_routed_experts > 0) {
+    const double chosen = double(c.num_experts_per_tok) / double(c.n_routed_experts);
+    touched = 1 - std::pow(1 - chosen, double(rows));
+  }
+  double bytes = 0;
+  for (const Param& p : model.params().all()) {
+    if (p.layer >= c.num_hidden_layers) continue;  // MTP
+    if (p.group == ParamGroup::kEmbedding && !c.tie_word_embeddings) continue;
+    bytes += double(p.size() * dtype_size(p.dtype)) * (p.expert ? touched : 1);
+  }
+  return bytes;
+}
+
+double cache_bytes(const Transformer& model, DType dtype) {
+  const auto specs = model.cache_specs();
+  int64_t elements = 0;
+  for (int64_t i = 0; i < model.config().num_hidden_layers; ++i) {
+    elements += specs[static_cast<size_t>(i)].elements;
+  }
+  return double(elements * dtype_size(dtype));
+}
+
+// Without the head, which a prompt needs once.
+double prompt_flops(const Transformer& model, const ServingWork& work) {
+  ModelConfig config = model.config();
+  config.num_nextn_predict_layers = 0;
+  const Inspection facts = inspect_model(config);
+  const double head = 2.0 * double(config.vocab_size) * double(config.hidden_size);
+  return training_flops_per_token(facts, 2 * work.depth + work.tokens) / 3 - head;
+}
+
+}  // namespace
+
+void fill_randomly(Transformer& model) {
+  for (Param& p : model.params().all()) p.dtype = DType::kBF16;
+  model.params().allocate_values();  // norms, biases and routers stay FP32
+  auto& list = model.params().all();
+  parallel_tasks(static_cast<int64_t>(list.size()), [&](int64_t i) {
+    Param& p = list[static_cast<size_t>(i)];
+    Rng rng(1, static_cast<uint64_t>(i));
+    for (int64_t j = 0; j < p.size(); ++j) {
+      const float x =
+          p.group == ParamGroup::kNorm ? 1.0f : 0.04f * (static_cast<float>(rng.uniform()) - 0.5f);
+      if (p.dtype == DType::kBF16) {
+        static_cast<bf16*>(p.value)[j] = to_bf16(x);
+      } else {
+        static_cast<float*>(p.value)[j] = x;
+      }
+    }
+  });
+}
+
+ServingTime time_prefill(Transformer& model, const ServingWork& work) {
+  Texts texts(model, work);
+  const int64_t chunk = std::max<int64_t>(kPromptChunk / work.batch, 1);
+  std::vector<double> seconds;
+  int64_t calls = 0;
+  while (int64_t(seconds.size()) < kPrefills &&
+         std::accumulate(seconds.begin(), seconds.end(), 0.0) < kPrefillSeconds) {
+    texts.rewind();
+    calls = 0;
+    const auto start = Clock::now();
+    for (int64_t done = 0; done < work.tokens; done += chunk, ++calls) {
+      texts.step(Path::kPrompt, std::min(chunk, work.tokens - done));
+    }
+    seconds.push_back(seconds_since(start));
+  }
+  const double tokens = double(work.tokens * work.batch);
+  const double context = double(work.depth) + double(work.tokens) / 2;
+  return {tokens / median(seconds),
+          double(calls) * weight_bytes(model, chunk * work.batch) / tokens +
+              context * cache_bytes(model, work.cache_dtype) * double(calls) / double(work.tokens),
+          prompt_flops(model, work)};
+}
+
+ServingTime time_decode(Transformer& model, const ServingWork& work) {
+  Texts texts(model, work);
+  for (int64_t i = 0; i < kWarmSteps; ++i) {
+    texts.rewind();
+    texts.step(Path::kGenerated, 1);
+  }
+  texts.rewind();
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < work.tokens; ++i) {
+    const auto start = Clock::now();
+    texts.step(Path::kGenerated, 1);
+    seconds.push_back(seconds_since(start));
+  }
+  ModelConfig config = model.config();
+  config.num_nextn_predict_layers = 0;
+  const Inspection facts = inspect_model(config);
+  const double context = double(work.depth) + double(work.tokens) / 2;
+  return {double(work.batch) / median(seconds),
+          weight_bytes(model, work.batch) / double(work.batch) +
+              context * cache_bytes(model, work.cache_dtype),
+          double(facts.weight_flops) + context * double(facts.attention_flops)};
+}
+
+}  // namespace hadal
