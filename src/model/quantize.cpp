@@ -38,7 +38,8 @@ void write_tensor(const Checkpoint& checkpoint, const Stored& t, BlockShape fp8_
   // Pieces begin at whole blocks of what is read and of what is written.
   const int64_t step = std::lcm(weight_row_step(checkpoint, p.name, fp8_block),
                                 std::max<int64_t>(1, t.format->block.rows));
-  const int64_t piece = std::max<int64_t>(1, kPieceNumbers / (cols * step)) * step;
+  const int64_t piece =
+      std::max<int64_t>(1, kPieceNumbers / std::max<int64_t>(1, cols * step)) * step;
   std::vector<float> numbers(static_cast<size_t>(std::min(piece, rows) * cols));
   for (int64_t r = 0; r < rows; r += piece) {
     const Out2 part(numbers.data(), {std::min(piece, rows - r), cols});

@@ -22,12 +22,16 @@ void for_each_block(int64_t rows, int64_t cols, int64_t block_bytes, Fn fn) {
   });
 }
 
-bool all_finite(const float* x) {
+// x: 32 numbers of row r from column `left` on.
+void check_finite(std::string_view format, const float* x, int64_t r, int64_t left) {
   uint32_t bad = 0;
   for (int64_t c = 0; c < kPanelCols; ++c) {
     bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(x[c]) & 0x7f800000u) == 0x7f800000u);
   }
-  return bad == 0;
+  if (bad == 0) return;
+  const float* first = std::find_if(x, x + kPanelCols, [](float v) { return !std::isfinite(v); });
+  throw Error(ErrorKind::kFormat, str(format, ": number [", r, ", ", left + (first - x), "] is ",
+                                      *first, ", expected finite numbers"));
 }
 
 }  // namespace
@@ -46,12 +50,7 @@ void encode_panels(const PanelCodec& codec, In2 in, const EncodedOut& out) {
       const int64_t r = panel * kPanelRows + i;
       float x[kPanelCols] = {};
       if (r < rows) std::copy_n(in.row(r) + left, width, x);
-      if (!all_finite(x)) {
-        for (int64_t c = 0; c < width; ++c) {
-          HADAL_CHECK(std::isfinite(x[c]), kFormat, codec.name, ": number [", r, ", ", left + c,
-                      "] is ", x[c], ", expected finite numbers");
-        }
-      }
+      check_finite(codec.name, x, r, left);
       const PanelGroup group = codec.encode(x);
       const bf16 scale = to_bf16(group.scale);
       std::memcpy(block + 2 * i, &scale, sizeof scale);
