@@ -71,10 +71,9 @@ TEST(Formats, what_was_decoded_once_is_stored_without_loss) {
     Stored again(f, 131, 259);
     again.encode(once);
     EXPECT_TRUE(same_bits(again.decode(131, 259), once));
-    EXPECT_TRUE(close(once, to_double(x),
-                      f.name == "int4"         ? 0.09
-                      : f.dtype == DType::kF32 ? 0
-                                               : 0.04));
+    // int4 clips the largest number of a group where that leaves less error in all.
+    const double bound = f.name == "int4" ? 0.12 : f.dtype == DType::kF32 ? 0 : 0.04;
+    EXPECT_TRUE(close(once, to_double(x), bound));
   }
 }
 
