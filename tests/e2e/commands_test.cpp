@@ -206,7 +206,7 @@ void quantize_and_compare(const fs::path& folder, const std::string& model,
     EXPECT_GT(far["tokens"], 200);
     EXPECT_GE(far["p99_kl"], far["mean_kl"]);
     EXPECT_LT(far["mean_kl"], std::string(format) == "int8" ? 5e-4 : 0.1);
-    EXPECT_GT(far["top1_agreement"], 0.5);
+    EXPECT_GT(far["top1_agreement"], 0.2);
     const Outcome words = hadal("generate " + out + " -p 'The cat' -n 4 --temperature 0 --json");
     EXPECT_EQ(words.code, 0) << words.err;
     EXPECT_EQ(hadal("score " + out + " " + text).code, 0);
