@@ -12,7 +12,6 @@
 #include "core/parallel.h"
 #include "core/tensor.h"
 #include "io/model_file.h"
-#include "kernels/panels.h"
 
 namespace hadal {
 namespace {
@@ -286,9 +285,9 @@ std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::s
   const int64_t count = static_cast<int64_t>(bytes.size()) / size;
   std::atomic<int64_t> bad{kNone};
   parallel_for(count, 1 << 12, [&](int64_t begin, int64_t end) {
+    std::vector<uint16_t> scales(static_cast<size_t>(source.block.rows));
     for (int64_t b = begin; b < end; ++b) {
-      std::array<uint16_t, kPanelRows> scales{};
-      std::memcpy(scales.data(), bytes.data() + b * size, sizeof scales);
+      std::memcpy(scales.data(), bytes.data() + b * size, scales.size() * sizeof(uint16_t));
       bool finite = true;
       for (const uint16_t s : scales) finite &= (s & 0x7f80u) != 0x7f80u;
       if (!finite) keep_smallest(bad, b);
