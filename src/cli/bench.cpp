@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "cli/command.h"
@@ -21,6 +22,7 @@ struct Options {
   int64_t prefill = 512, decode = 128;
   std::vector<int32_t> depths{0, 8192}, batches{1, 4};
   Precision precision = Precision::kFp32;
+  std::string format;
   bool json = false;
 };
 
@@ -38,23 +40,33 @@ struct Row {
 };
 
 // A folder's weights, or for a config.json alone random ones.
-Pretrained load(const std::string& path) {
+Pretrained load(const std::string& path, const std::string& format) {
   ConfigWarnings warnings;
   if (fs::is_directory(path)) {
     for (const auto& entry : fs::directory_iterator(path)) {
-      if (entry.path().extension() == ".safetensors") return load_pretrained(path, {}, warnings);
+      if (entry.path().extension() != ".safetensors") continue;
+      HADAL_CHECK(format.empty(), kUsage, path,
+                  " has weights, which have a format; --format is for a config.json alone");
+      return load_pretrained(path, {}, warnings);
     }
   }
   ModelConfig config = load_config(path, warnings);
   config.num_nextn_predict_layers = 0;
   Pretrained random{std::make_unique<Transformer>(config), nullptr};
-  fill_randomly(*random.model);
+  fill_randomly(*random.model, find_model_format(format.empty() ? "bf16" : format));
   return random;
 }
 
-double roof_now(const Row& row) {
+// Weights in panels are multiplied as int8, whatever the precision.
+bool in_int8(const Transformer& model) {
+  const auto& all = model.params().all();
+  return std::any_of(all.begin(), all.end(), [](const Param& p) { return p.block_bytes > 0; });
+}
+
+double roof_now(const Transformer& model, const Row& row) {
   const Roofs roofs = measure_roofs();
   if (row.decoding()) return roofs.read_gb_per_s.all_threads * 1e9;
+  if (in_int8(model)) return roofs.int8_gops.all_threads * 1e9;
   const Rate& rate = row.work.precision == Precision::kFp32 ? roofs.fp32_gflops : roofs.bf16_gflops;
   return rate.all_threads * 1e9;
 }
@@ -62,9 +74,9 @@ double roof_now(const Row& row) {
 // Once more when the machine changed meanwhile.
 void measure(Transformer& model, Row& row) {
   for (int attempt = 0; attempt < 2; ++attempt) {
-    const double before = roof_now(row);
+    const double before = roof_now(model, row);
     row.time = row.decoding() ? time_decode(model, row.work) : time_prefill(model, row.work);
-    const double after = roof_now(row);
+    const double after = roof_now(model, row);
     row.roof = std::max(before, after);
     row.unstable = std::abs(before - after) > 0.1 * row.roof;
     if (!row.unstable) return;
@@ -91,7 +103,7 @@ void print_row(const Row& row) {
 }
 
 int run(const Options& o) {
-  const Pretrained pretrained = load(o.model);
+  const Pretrained pretrained = load(o.model, o.format);
   Transformer& model = *pretrained.model;
   OrderedJson rows = OrderedJson::array();
   if (!o.json) {
@@ -119,6 +131,7 @@ int run(const Options& o) {
   print_json({{"engine", "hadal"},
               {"family", kernels().family},
               {"threads", num_threads()},
+              {"format", o.format.empty() ? "bf16" : o.format},
               {"weight_bytes", model.params().value_bytes()},
               {"peak_rss_bytes", usage.ru_maxrss * 1024},
               {"rows", rows}});
@@ -132,7 +145,8 @@ void add_bench(Cli& cli) {
       cli, "bench", "time prompts and decoding, against this machine's roofs",
       "  hadal bench MODEL --depth 0,8192 --batch 1,4\n"
       "  hadal bench bench/shapes/S.json --prefill 512 --decode 128 --json\n"
-      "A config.json without weights runs on random BF16 ones. The cache of --depth tokens is\n"
+      "  hadal bench bench/shapes/M.json --format int8 --depth 0 --batch 1,4,16\n"
+      "A config.json without weights runs on random ones. The cache of --depth tokens is\n"
       "zeros. Roofs are measured before and after each row; one whose roofs differ by a tenth is\n"
       "repeated once, then called unstable.\n");
   auto o = std::make_shared<Options>();
@@ -141,6 +155,8 @@ void add_bench(Cli& cli) {
   add_option(command, "--decode", o->decode, "tokens generated (128)").range(0, 1 << 20);
   add_option(command, "--depth", o->depths, "tokens in the cache before (0,8192)").delimiter(',');
   add_option(command, "--batch", o->batches, "texts at a time (1,4)").delimiter(',');
+  add_option(command, "--format", o->format,
+             "of random weights: bf16 (default), fp32, int8, int4, int4-uniform");
   add_precision(command, o->precision);
   add_json(command, o->json);
   add_threads(command);

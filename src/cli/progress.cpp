@@ -22,7 +22,6 @@ size_t terminal_columns() {
 ProgressLine::ProgressLine(double plain_interval_s)
     : terminal_(::isatty(STDERR_FILENO) == 1),
       interval_s_(terminal_ ? kTerminalInterval_s : plain_interval_s) {
-  if (!terminal_) last_ = Clock::now();  // what is soon done leaves no line in a log
 }
 
 ProgressLine::~ProgressLine() {

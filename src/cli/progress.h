@@ -8,7 +8,7 @@ namespace hadal {
 // own now and then, so that a log stays readable.
 class ProgressLine {
  public:
-  // Seconds to the first line, and between two, where there is no terminal.
+  // Seconds between two lines where there is no terminal.
   explicit ProgressLine(double plain_interval_s = 10);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "core/parallel.h"
@@ -16,11 +17,15 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kPromptChunk = 512;
 constexpr int64_t kWarmSteps = 4;
-constexpr int64_t kPrefills = 5;          // at most, and
-constexpr double kPrefillSeconds = 10.0;  // no further one after this long
+constexpr int64_t kPrefills = 5;                     // at most, and
+constexpr double kPrefillSeconds = 10.0;             // no further one after this long
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+float random_weight(Rng& rng) {
+  return 0.04f * (static_cast<float>(rng.uniform()) - 0.5f);
 }
 
 double median(std::vector<double> v) {
@@ -100,7 +105,7 @@ double weight_bytes(const Transformer& model, int64_t rows) {
   for (const Param& p : model.params().all()) {
     if (p.layer >= c.num_hidden_layers) continue;  // MTP
     if (p.group == ParamGroup::kEmbedding && !c.tie_word_embeddings) continue;
-    bytes += double(p.size() * dtype_size(p.dtype)) * (p.expert ? touched : 1);
+    bytes += double(p.value_bytes()) * (p.expert ? touched : 1);
   }
   return bytes;
 }
@@ -125,16 +130,42 @@ double prompt_flops(const Transformer& model, const ServingWork& work) {
 
 }  // namespace
 
-void fill_randomly(Transformer& model) {
-  for (Param& p : model.params().all()) p.dtype = DType::kBF16;
-  model.params().allocate_values();  // norms, biases and routers stay FP32
-  auto& list = model.params().all();
+namespace {
+
+// A block of random numbers, again and again.
+void fill_panels(const Param& p, const Format& format) {
+  Tensor<float, 2> block({format.block.rows, format.block.cols});
+  Rng rng(2, 0);
+  for (int64_t i = 0; i < block.size(); ++i) block.data()[i] = random_weight(rng);
+  std::vector<std::byte> bytes(static_cast<size_t>(p.block_bytes));
+  format.encode(block, {bytes.data(), {}, {}});
+  auto* to = static_cast<std::byte*>(p.value);
+  for (int64_t at = 0; at < p.value_bytes(); at += p.block_bytes) {
+    std::memcpy(to + at, bytes.data(), bytes.size());
+  }
+}
+
+}  // namespace
+
+void fill_randomly(Transformer& model, const ModelFormat& format) {
+  std::deque<Param>& list = model.params().all();
+  std::vector<const Format*> formats;
+  for (Param& p : list) {
+    const Format& stored = format_in(format, p, DType::kBF16);
+    HADAL_CHECK(stored.block_bytes > 0 || stored.name == "bf16" || stored.name == "fp32", kUsage,
+                "weights in ", stored.name,
+                " are widened when they are loaded; expected fp32, bf16 or a format that is not");
+    p.dtype = stored.dtype;
+    p.block_bytes = stored.block_bytes;
+    formats.push_back(&stored);
+  }
+  model.params().allocate_values();
   parallel_tasks(static_cast<int64_t>(list.size()), [&](int64_t i) {
     Param& p = list[static_cast<size_t>(i)];
+    if (p.block_bytes > 0) return fill_panels(p, *formats[static_cast<size_t>(i)]);
     Rng rng(1, static_cast<uint64_t>(i));
     for (int64_t j = 0; j < p.size(); ++j) {
-      const float x =
-          p.group == ParamGroup::kNorm ? 1.0f : 0.04f * (static_cast<float>(rng.uniform()) - 0.5f);
+      const float x = p.group == ParamGroup::kNorm ? 1.0f : random_weight(rng);
       if (p.dtype == DType::kBF16) {
         static_cast<bf16*>(p.value)[j] = to_bf16(x);
       } else {

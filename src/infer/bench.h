@@ -1,14 +1,16 @@
 #pragma once
 #include <cstdint>
 
+#include "model/quantize.h"
 #include "model/transformer.h"
 
 namespace hadal {
 
 // How fast a model serves, without an engine around it.
 
-// BF16 numbers of no meaning in every parameter; norms, biases and routers FP32.
-void fill_randomly(Transformer& model);
+// Numbers of no meaning in every parameter, stored as `format` says. Error{kUsage} for a format
+// that models are not run in.
+void fill_randomly(Transformer& model, const ModelFormat& format);
 
 struct ServingWork {
   int64_t depth = 0;   // tokens in each text's cache before; their rows are zeros
