@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "infer/sampler.h"
 #include "model/inspect.h"
+#include "model/memory.h"
 
 namespace hadal {
 namespace {
@@ -17,8 +18,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kPromptChunk = 512;
 constexpr int64_t kWarmSteps = 4;
-constexpr int64_t kPrefills = 5;                     // at most, and
-constexpr double kPrefillSeconds = 10.0;             // no further one after this long
+constexpr int64_t kPrefills = 5;          // at most, and
+constexpr double kPrefillSeconds = 10.0;  // no further one after this long
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -96,11 +97,7 @@ class Texts {
 // Weights that a call with so many rows reads.
 double weight_bytes(const Transformer& model, int64_t rows) {
   const ModelConfig& c = model.config();
-  double touched = 1;  // share of a layer's experts
-  if (c.n_routed_experts > 0) {
-    const double chosen = double(c.num_experts_per_tok) / double(c.n_routed_experts);
-    touched = 1 - std::pow(1 - chosen, double(rows));
-  }
+  const double touched = touched_experts(c, rows);
   double bytes = 0;
   for (const Param& p : model.params().all()) {
     if (p.layer >= c.num_hidden_layers) continue;  // MTP

@@ -9,7 +9,6 @@
 #include "quant/fp8.h"
 
 namespace hadal {
-namespace {
 
 int64_t& part_of(const Param& p, PartCounts& parts) {
   switch (p.group) {
@@ -30,6 +29,8 @@ int64_t& part_of(const Param& p, PartCounts& parts) {
   if (has(".shared_experts.")) return parts.shared_experts;
   return has(".eh_proj.") ? parts.projection : parts.dense;
 }
+
+namespace {
 
 bool is_matrix(const Param& p) {
   return p.shape.size() == 2 && p.group != ParamGroup::kEmbedding;
@@ -120,47 +121,15 @@ void count_flops(Inspection& out) {
 
 // ---- text
 
-struct Scale {
-  double unit;
-  const char* suffix;
-};
-
-std::string scaled(double value, std::array<Scale, 4> scales, const char* plain) {
+std::string times(int64_t a, int64_t b) {
   std::array<char, 32> text{};
-  for (const Scale& s : scales) {
-    if (value < s.unit) continue;
-    std::snprintf(text.data(), text.size(), "%.1f%s", value / s.unit, s.suffix);
-    return text.data();
-  }
-  std::snprintf(text.data(), text.size(), "%.0f%s", value, plain);
+  std::snprintf(text.data(), text.size(), "%.1fx", static_cast<double>(a) / static_cast<double>(b));
   return text.data();
 }
 
-std::string short_bytes(int64_t n) {
-  return scaled(static_cast<double>(n), {{{1e12, " TB"}, {1e9, " GB"}, {1e6, " MB"}, {1e3, " KB"}}},
-                " B");
-}
+}  // namespace
 
-class Table {
- public:
-  void head(const std::string& title) { text_ += str(text_.empty() ? "" : "\n", title, "\n"); }
-  // Left out when there is none of it.
-  void row(const std::string& name, int64_t n, const std::string& note = {}) {
-    if (n == 0) return;
-    std::array<char, 160> line{};
-    std::snprintf(line.data(), line.size(), "  %-28s %21s  %s", name.c_str(),
-                  with_commas(n).c_str(), note.c_str());
-    text_ += line.data();
-    text_.erase(text_.find_last_not_of(' ') + 1);
-    text_ += "\n";
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
-
-void add_parts(Table& table, const PartCounts& parts) {
+void add_parts(FactTable& table, const PartCounts& parts) {
   table.row("embedding", parts.embedding);
   table.row("attention", parts.attention);
   table.row("dense MLPs", parts.dense);
@@ -170,12 +139,6 @@ void add_parts(Table& table, const PartCounts& parts) {
   table.row("norms", parts.norms);
   table.row("projections", parts.projection);
   table.row("output head", parts.head);
-}
-
-std::string times(int64_t a, int64_t b) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.1fx", static_cast<double>(a) / static_cast<double>(b));
-  return text.data();
 }
 
 OrderedJson parts_json(const PartCounts& parts) {
@@ -189,23 +152,6 @@ OrderedJson parts_json(const PartCounts& parts) {
           {"norms", parts.norms},
           {"projection", parts.projection},
           {"head", parts.head}};
-}
-
-}  // namespace
-
-std::string with_commas(int64_t n) {
-  const std::string digits = std::to_string(n);
-  const size_t first = n < 0 ? 1 : 0;
-  std::string out;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > first && (digits.size() - i) % 3 == 0) out += ',';
-    out += digits[i];
-  }
-  return out;
-}
-
-std::string short_count(int64_t n) {
-  return scaled(static_cast<double>(n), {{{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}}}, "");
 }
 
 Inspection inspect_model(const ModelConfig& config) {
@@ -235,7 +181,7 @@ double training_flops_per_token(const Inspection& x, int64_t sequence_length) {
 
 std::string inspection_text(const Inspection& x) {
   const ModelConfig& c = x.config;
-  Table table;
+  FactTable table;
   table.head(str(c.architecture, ": ", short_count(x.parts.total()), " parameters, ",
                  short_count(x.active), " active per token"));
   table.head("Parameters");

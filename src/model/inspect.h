@@ -6,6 +6,8 @@
 
 #include "core/json.h"
 #include "model/config.h"
+#include "model/fact_table.h"
+#include "model/params.h"
 
 namespace hadal {
 
@@ -19,6 +21,10 @@ struct PartCounts {
            projection;
   }
 };
+
+int64_t& part_of(const Param& p, PartCounts& parts);
+void add_parts(FactTable& table, const PartCounts& parts);
+OrderedJson parts_json(const PartCounts& parts);
 
 // What a config says of a model before there are weights. Numbers, bytes and operations are exact.
 struct Inspection {
@@ -62,9 +68,5 @@ Inspection inspect_model(const ModelConfig& config);
 double training_flops_per_token(const Inspection& inspection, int64_t sequence_length);
 std::string inspection_text(const Inspection& inspection);
 OrderedJson inspection_json(const Inspection& inspection);
-
-// 671026404352 -> "671,026,404,352", and "671.0B".
-std::string with_commas(int64_t n);
-std::string short_count(int64_t n);
 
 }  // namespace hadal

@@ -1,0 +1,134 @@
+#include "model/memory.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "model/transformer.h"
+
+namespace hadal {
+namespace {
+
+constexpr int64_t kPromptRows = 512;  // of a piece of a prompt
+
+int64_t held_bytes(const Param& p, const Format& stored) {
+  const bool in_place =
+      stored.block_bytes > 0 || stored.dtype == DType::kBF16 || stored.dtype == DType::kF32;
+  return code_bytes(in_place ? stored : find_format("fp32"), p.rows(), p.cols());
+}
+
+// FP32 numbers for each token of a text, in one layer, while a prompt reads it.
+int64_t expanded_numbers(const ModelConfig& c) {
+  if (c.hadal_attention != "mla") return 4 * c.num_key_value_heads * c.head_dim;
+  const int64_t latent = c.kv_lora_rank + c.qk_rope_head_dim;
+  const int64_t products = c.qk_nope_head_dim + c.v_head_dim, keys = c.qk_head_dim();
+  return latent + c.num_attention_heads * (products + keys + c.v_head_dim);
+}
+
+std::string number(double value, const char* format) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), format, value);
+  return text.data();
+}
+
+double speed_allowed(const MemoryPlan& plan, double read_bytes_per_s) {
+  return static_cast<double>(plan.batch) * read_bytes_per_s / plan.step_bytes;
+}
+
+}  // namespace
+
+double touched_experts(const ModelConfig& c, int64_t tokens) {
+  if (c.n_routed_experts == 0) return 1;
+  const double chosen =
+      static_cast<double>(c.num_experts_per_tok) / static_cast<double>(c.n_routed_experts);
+  return 1 - std::pow(1 - chosen, static_cast<double>(tokens));
+}
+
+MemoryPlan plan_memory(const ModelConfig& config, const ModelFormat& format, int64_t context,
+                       int64_t batch) {
+  HADAL_CHECK(context >= 1 && context <= config.max_position_embeddings, kUsage, "a context of ",
+              context, " tokens, expected 1 to the model's max_position_embeddings, ",
+              config.max_position_embeddings);
+  HADAL_CHECK(batch >= 1, kUsage, batch, " texts at a time, expected 1 or more");
+  const Inspection facts = inspect_model(config);
+  const Transformer model(config);
+  MemoryPlan plan{.format = std::string(format.name), .context = context, .batch = batch};
+  for (const Param& p : model.params().all()) {
+    const int64_t bytes = held_bytes(p, format_in(format, p, DType::kBF16));
+    const bool mtp = p.layer >= config.num_hidden_layers;
+    if (p.group == ParamGroup::kRouterBias) {
+      (mtp ? plan.mtp : plan.weights).router += bytes;
+    } else {
+      part_of(p, mtp ? plan.mtp : plan.weights) += bytes;
+    }
+    const bool looked_up = p.group == ParamGroup::kEmbedding && !config.tie_word_embeddings;
+    if (mtp || looked_up) continue;
+    plan.step_bytes += static_cast<double>(bytes) * (p.expert ? touched_experts(config, batch) : 1);
+  }
+  plan.cache = batch * context * (facts.kv_bytes + facts.mtp_kv_bytes);
+  plan.step_bytes += static_cast<double>(batch * context * facts.kv_bytes);
+  const int64_t four = dtype_size(DType::kF32);
+  plan.working = four * (context * expanded_numbers(config) + batch * config.vocab_size +
+                         8 * kPromptRows * config.hidden_size);
+  return plan;
+}
+
+MachineMemory machine_memory() {
+  MachineMemory memory;
+  std::ifstream file("/proc/meminfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    std::string name;
+    int64_t kilobytes = 0;
+    words >> name >> kilobytes;
+    if (name == "MemTotal:") memory.total = kilobytes * 1024;
+    if (name == "MemAvailable:") memory.available = kilobytes * 1024;
+  }
+  return memory;
+}
+
+std::string memory_text(const MemoryPlan& plan, const MachineMemory& here,
+                        double read_bytes_per_s) {
+  FactTable table;
+  table.head(str("Memory for weights in ", plan.format, ", bytes"));
+  add_parts(table, plan.weights);
+  table.row("multi-token prediction", plan.mtp.total());
+  table.row("KV cache", plan.cache,
+            str(plan.batch, plan.batch == 1 ? " text of " : " texts of ", with_commas(plan.context),
+                " tokens"));
+  table.row("while a prompt is read", plan.working);
+  table.row("total", plan.total(), short_bytes(plan.total()));
+  table.row("this machine, free now", here.available,
+            str(short_bytes(here.available), " of ", short_bytes(here.total), ": ",
+                plan.total() <= here.available ? "it fits" : "it does not fit"));
+  table.head("A step of generation reads, bytes");
+  table.row("weights and cache", static_cast<int64_t>(plan.step_bytes),
+            short_bytes(static_cast<int64_t>(plan.step_bytes)));
+  table.row("this machine, a second", static_cast<int64_t>(read_bytes_per_s),
+            str("at most ", number(speed_allowed(plan, read_bytes_per_s), "%.1f"),
+                " tokens/s, if it fits"));
+  return table.text();
+}
+
+OrderedJson memory_json(const MemoryPlan& plan, const MachineMemory& here,
+                        double read_bytes_per_s) {
+  return {{"format", plan.format},
+          {"context", plan.context},
+          {"batch", plan.batch},
+          {"weights", parts_json(plan.weights)},
+          {"mtp", plan.mtp.total()},
+          {"kv_cache", plan.cache},
+          {"working", plan.working},
+          {"total", plan.total()},
+          {"available", here.available},
+          {"machine", here.total},
+          {"fits", plan.total() <= here.available},
+          {"step_bytes", plan.step_bytes},
+          {"read_bytes_per_s", read_bytes_per_s},
+          {"tokens_per_s_at_most", speed_allowed(plan, read_bytes_per_s)}};
+}
+
+}  // namespace hadal
