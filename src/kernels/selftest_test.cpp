@@ -1,6 +1,7 @@
 #include "kernels/selftest.h"
 
 #include <cstdlib>
+#include <filesystem>
 #include <set>
 
 #include "kernels/attention.h"
@@ -93,13 +94,13 @@ TEST(SelftestTest, ReportsFamiliesAndRoofs) {
   EXPECT_EQ(report.threads, num_threads());
   ASSERT_EQ(report.roofs.reads.size(), 4u);
   for (const ReadRate& read : report.roofs.reads) {
-    EXPECT_GT(read.gigabytes_per_second.one_thread, 0.01);
+    EXPECT_GT(read.gigabytes_per_second.one_thread, 0);
     EXPECT_LE(read.gigabytes_per_second.all_threads, report.roofs.read_gb_per_s.all_threads);
   }
   for (const Rate& rate :
        {report.roofs.fp32_gflops, report.roofs.bf16_gflops, report.roofs.int8_gops}) {
-    EXPECT_GT(rate.one_thread, 0.01);
-    EXPECT_GT(rate.all_threads, 0.01);
+    EXPECT_GT(rate.one_thread, 0);  // however slow: a thousandth of a second, perhaps emulated
+    EXPECT_GT(rate.all_threads, 0);
     EXPECT_LT(rate.one_thread, 5'000) << "no core computes so fast: the arithmetic was not done";
   }
 }
@@ -112,8 +113,16 @@ TEST(DispatchTest, TablesComeFromScalarToTheBest) {
   for (size_t i = 0; i < tables.size(); ++i) EXPECT_EQ(tables[i]->family, built[i]);
 }
 
+// Not under qemu-user, where the kernel is not told how to run what is emulated.
+bool can_start_itself() {
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string command = "'" + program + "' --gtest_list_tests >/dev/null 2>&1";
+  return std::system(command.c_str()) == 0;
+}
+
 // The choice is made once a process, so each is made in a child.
 TEST(DispatchTest, EnvironmentForcesAFamily) {
+  if (!can_start_itself()) GTEST_SKIP() << "a child of this program cannot be started";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto choose = [](const char* isa) {
     ::setenv("HADAL_ISA", isa, 1);
