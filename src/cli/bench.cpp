@@ -83,6 +83,13 @@ void measure(Transformer& model, Row& row) {
   }
 }
 
+// Of a config's random weights, or what a folder's config says.
+std::string format_name(const Options& o, const ModelConfig& config) {
+  if (!o.format.empty()) return o.format;
+  if (!config.hadal_format.empty()) return config.hadal_format;
+  return fs::is_directory(o.model) ? std::string(dtype_name(config.dtype)) : "bf16";
+}
+
 OrderedJson row_json(const Row& row) {
   return {{"phase", row.phase},
           {"depth", row.work.depth},
@@ -131,7 +138,7 @@ int run(const Options& o) {
   print_json({{"engine", "hadal"},
               {"family", kernels().family},
               {"threads", num_threads()},
-              {"format", o.format.empty() ? "bf16" : o.format},
+              {"format", format_name(o, model.config())},
               {"weight_bytes", model.params().value_bytes()},
               {"peak_rss_bytes", usage.ru_maxrss * 1024},
               {"rows", rows}});

@@ -94,7 +94,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
   const WeightView shape = check_experts("grouped_linear", w, rows);
   check_size("grouped_linear", "x", x, x.rows, shape.cols);
   check_size("grouped_linear", "y", y, all_slots(rows), shape.rows);
-  if (in_panels(shape)) return grouped_panel_linear(x.floats(), rows, w, y);
+  if (in_panels(shape)) return grouped_panel_linear(x, rows, w, y);
 
   static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
   static thread_local Fp8Matrices x_codes, w_codes;

@@ -41,7 +41,7 @@ Precision find_precision(std::string_view name) {
 
 void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision) {
   check_forward("linear", x, w, bias, y);
-  if (in_panels(w)) return panel_linear(x.floats(), w, bias, y);
+  if (in_panels(w)) return panel_linear(x, w, bias, y);
   Product product{.gemm = {.op = GemmOp::kNT, .m = x.rows, .n = w.rows, .k = w.cols}};
   static thread_local Fp8Matrices x_codes, w_codes;
   if (is_fp8(precision)) {

@@ -24,8 +24,8 @@ int64_t round_up(int64_t n, int64_t step) {
 // Rows of x as codes, kept by each thread so that a step allocates nothing.
 class Coded {
  public:
-  CodedRows encode(In2 x) {
-    const int64_t rows = x.dim(0), groups = round_up(x.dim(1), kPanelCols);
+  CodedRows encode(WeightView x) {
+    const int64_t rows = x.rows, groups = round_up(x.cols, kPanelCols);
     const auto count = static_cast<size_t>(std::max<int64_t>(1, rows * groups));
     if (scales_.size() < count) {
       scales_.resize(count);
@@ -36,10 +36,17 @@ class Coded {
     int8_t* codes = codes_.data();  // the caller's, not each worker's
     float* scales = scales_.data();
     int32_t* totals = totals_.data();
-    const int64_t grain = std::max<int64_t>(1, kNumbersPerTask / std::max<int64_t>(1, x.dim(1)));
+    const int64_t grain = std::max<int64_t>(1, kNumbersPerTask / std::max<int64_t>(1, x.cols));
     parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+      std::vector<float> wide(x.dtype == DType::kBF16 ? static_cast<size_t>(x.cols) : 0);
       for (int64_t r = begin; r < end; ++r) {
-        kernel.code_row(x.row(r), x.dim(1), codes + r * groups * kPanelCols, scales + r * groups,
+        const WeightView row = x.row_range(r, r + 1);
+        const auto* numbers = static_cast<const float*>(row.data);
+        if (x.dtype == DType::kBF16) {
+          kernel.from_bf16_row(static_cast<const uint16_t*>(row.data), wide.data(), x.cols);
+          numbers = wide.data();
+        }
+        kernel.code_row(numbers, x.cols, codes + r * groups * kPanelCols, scales + r * groups,
                         totals + r * groups);
       }
     });
@@ -130,18 +137,18 @@ void check_any_weight(const char* op, const char* name, const WeightView& w) {
               w.block_bytes, " bytes, expected int8 or int4");
 }
 
-void panel_linear(In2 x, WeightView w, In1 bias, Out2 y) {
-  if (x.dim(0) == 0 || w.rows == 0) return;
+void panel_linear(WeightView x, WeightView w, In1 bias, Out2 y) {
+  if (x.rows == 0 || w.rows == 0) return;
   const CodedRows rows = coded().encode(x);
   static thread_local std::vector<Part> parts;
   parts.clear();
   const int64_t threads = num_threads();
-  cut(w, 0, x.dim(0), threads == 1 ? 1 : threads * kTasksPerThread, parts);
-  count_flops(work(w, x.dim(0)));
+  cut(w, 0, x.rows, threads == 1 ? 1 : threads * kTasksPerThread, parts);
+  count_flops(work(w, x.rows));
   run_parts(parts, rows, bias, y);
 }
 
-void grouped_panel_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y) {
+void grouped_panel_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w, Out2 y) {
   CodedRows codes = coded().encode(x);
   if (!rows.tokens.empty()) codes.rows = rows.tokens.data();
   int64_t chosen = 0;

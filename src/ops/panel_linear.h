@@ -13,11 +13,12 @@ inline bool in_panels(const WeightView& w) {
 // Error{kShape} unless w is in panels of a known kind, or F32 or BF16.
 void check_any_weight(const char* op, const char* name, const WeightView& w);
 
-// y = x W^T + bias for the prompt's and the generated path alike: x becomes int8 in groups of 32
-// (Kernels::code_row), products are exact sums of codes times scales. Each number of y is within
+// y = x W^T + bias, x FP32 or BF16, for the prompt's and the generated path alike: x becomes int8
+// in groups of 32 (Kernels::code_row), products are exact sums of codes times scales. Each number
+// of y is within
 //   sum over groups of (1/2 + 2^-8) * scale of x * sum |w|
 // of the product with x itself. The same bits for any number of rows, threads and in every family.
-void panel_linear(In2 x, WeightView w, In1 bias, Out2 y);
-void grouped_panel_linear(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y);
+void panel_linear(WeightView x, WeightView w, In1 bias, Out2 y);
+void grouped_panel_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w, Out2 y);
 
 }  // namespace hadal

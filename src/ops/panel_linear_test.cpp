@@ -68,6 +68,23 @@ TEST(PanelLinear, is_within_the_bound_of_rounding_x) {
   });
 }
 
+// As a forward in BF16 keeps its rows.
+TEST(PanelLinear, rows_in_bf16_are_taken_as_the_numbers_they_are) {
+  for (const char* name : kNames) {
+    const Packed w(name, 40, 70, 1);
+    Matrix x = random_matrix(3, 70, 2);
+    const Tensor<bf16, 2> kept({3, 70});
+    for (int64_t i = 0; i < x.size(); ++i) {
+      kept.data()[i] = to_bf16(x.data()[i]);
+      x.data()[i] = to_float(kept.data()[i]);
+    }
+    Matrix y({3, 40}), z({3, 40});
+    linear(x, w.view, {}, y, Precision::kBf16);
+    linear(WeightView(DType::kBF16, kept.data(), 3, 70), w.view, {}, z, Precision::kBf16);
+    EXPECT_TRUE(same_bits(y, z));
+  }
+}
+
 TEST(PanelLinear, a_row_knows_neither_its_neighbours_nor_the_threads_nor_the_family) {
   for (const char* name : kNames) {
     const Packed w(name, 600, 320, 4);

@@ -46,7 +46,9 @@ const RecipeKey kKeys[] = {
     {"run.threads", [](R& r) -> Int { return r.run.threads; }, 0, 1024, "",
      "0: as many as there are CPUs; the result does not depend on it", true},
     {"run.precision", [](R& r) -> Text { return r.run.precision; }, 0, 0, "fp32, bf16, fp8",
-     "of the Linears' products; bf16 rounds operands and sums in FP32; fp8: the V3 report's "
+     "of the Linears' products; bf16 rounds operands and what is kept for the backward, and sums "
+     "in "
+     "FP32; fp8: the V3 report's "
      "(3.3), "
      "activations for the backward smaller too, head and the projection of MTP in bf16, moments "
      "best in bf16; weights and gradients stay FP32"},
