@@ -116,6 +116,10 @@ struct WeightView {
   int64_t cols = 0;
   int64_t row_stride = 0;   // elements
   int64_t block_bytes = 0;  // of a quantised one, whose row_stride means nothing; else 0
+  // Unless null, one for each tile of tile_rows x tile_cols numbers, row by row: a number means
+  // itself times its tile's.
+  const float* scales = nullptr;
+  int64_t tile_rows = 0, tile_cols = 0;
 
   WeightView() = default;
   WeightView(DType type, const void* p, int64_t r, int64_t c)
@@ -132,7 +136,7 @@ struct WeightView {
     return {static_cast<const float*>(data), {rows, cols}, row_stride};
   }
 
-  // Not of a quantised one.
+  // Not of a quantised one, nor of one with scales.
   WeightView row_range(int64_t begin, int64_t end) const {
     WeightView part = *this;
     part.data = static_cast<const std::byte*>(data) + begin * row_stride * dtype_size(dtype);

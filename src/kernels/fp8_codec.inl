@@ -55,36 +55,71 @@ void encode_row(const float* x, int64_t n, uint8_t* codes, float* scales) noexce
   }
 }
 
+void decode_row(const uint8_t* codes, const float* scales, int64_t n, float* y) noexcept {
+  for (int64_t c = 0; c < n; c += kTile) {
+    const float scale = scales[c / kTile];
+    const int64_t end = c + at_most(kTile, n - c);
+    for (int64_t i = c; i < end; ++i) y[i] = e4m3_value(codes[i]) * scale;
+  }
+}
+
 inline const float* band_row(const float* x, int64_t stride, const int32_t* rows, int64_t r) {
   return x + (rows == nullptr ? r : rows[r]) * stride;
 }
 
-void encode_columns(const float* x, int64_t stride, const int32_t* rows, int64_t m, int64_t n,
-                    uint8_t* codes, float* scales) noexcept {
-  constexpr int64_t kStrip = 64;  // columns at a time: what is read twice stays in L1
-  for (int64_t c = 0; c < n; c += kStrip) {
-    const int64_t width = at_most(kStrip, n - c);
-    uint32_t amax[kStrip] = {};
-    for (int64_t r = 0; r < m; ++r) {
-      const float* from = band_row(x, stride, rows, r) + c;
-      for (int64_t i = 0; i < width; ++i) {
-        const uint32_t magnitude = bits_of(from[i]) & kMagnitude;
-        amax[i] = magnitude > amax[i] ? magnitude : amax[i];
-      }
-    }
-    float scale[kStrip];
-    for (int64_t i = 0; i < width; ++i) scale[i] = e4m3_scale(amax[i]);
-    for (int64_t i = 0; i < width; ++i) scales[c + i] = scale[i];
-    for (int64_t r = 0; r < m; ++r) {
-      const float* from = band_row(x, stride, rows, r) + c;
-      uint8_t* to = codes + r * n + c;
-      for (int64_t i = 0; i < width; ++i) to[i] = e4m3_code(from[i] / scale[i]);
-    }
+// ---- E4M3 numbers as bits of BF16, which holds them all: operands of products.
+
+// That of e4m3_code(y).
+inline uint16_t e4m3_number(float y) {
+  const uint32_t u = bits_of(y), magnitude = u & kMagnitude;
+  const uint32_t tiny = bits_of(float_of(magnitude) + 16384.0f - 16384.0f);
+  const uint32_t normal = (magnitude + 0x7ffffu + ((magnitude >> 20) & 1u)) & 0xfff00000u;
+  const uint32_t number = magnitude < 0x3c800000u ? tiny : normal;
+  constexpr uint32_t kLargest = 0x43e00000u;  // 448
+  return static_cast<uint16_t>(((u & ~kMagnitude) | (number < kLargest ? number : kLargest)) >> 16);
+}
+
+void round_row(const float* x, int64_t n, uint16_t* numbers, float* scales) noexcept {
+  for (int64_t c = 0; c < n; c += kTile) {
+    const int64_t width = at_most(kTile, n - c);
+    const float scale = e4m3_scale(largest(x + c, width, 0));
+    for (int64_t i = c; i < c + width; ++i) numbers[i] = e4m3_number(x[i] / scale);
+    scales[c / kTile] = scale;
   }
 }
 
-void encode_blocks(const float* x, int64_t stride, const int32_t* rows, int64_t m, int64_t n,
-                   uint8_t* codes, float* scales) noexcept {
+// Columns [c, c + width) of round_columns. A width known to the compiler becomes vectors.
+template <int64_t kWidth>
+void round_strip(const float* x, int64_t stride, const int32_t* rows, int64_t m, int64_t n,
+                 int64_t c, uint16_t* numbers, float* scales) {
+  uint32_t amax[kWidth] = {};
+  for (int64_t r = 0; r < m; ++r) {
+    const float* from = band_row(x, stride, rows, r) + c;
+    for (int64_t i = 0; i < kWidth; ++i) {
+      const uint32_t magnitude = bits_of(from[i]) & kMagnitude;
+      amax[i] = magnitude > amax[i] ? magnitude : amax[i];
+    }
+  }
+  float scale[kWidth];
+  for (int64_t i = 0; i < kWidth; ++i) scale[i] = e4m3_scale(amax[i]);
+  for (int64_t i = 0; i < kWidth; ++i) scales[c + i] = scale[i];
+  for (int64_t r = 0; r < m; ++r) {
+    const float* from = band_row(x, stride, rows, r) + c;
+    uint16_t* to = numbers + r * n + c;
+    for (int64_t i = 0; i < kWidth; ++i) to[i] = e4m3_number(from[i] / scale[i]);
+  }
+}
+
+void round_columns(const float* x, int64_t stride, const int32_t* rows, int64_t m, int64_t n,
+                   uint16_t* numbers, float* scales) noexcept {
+  int64_t c = 0;  // what is read twice stays in L1
+  for (; c + 64 <= n; c += 64) round_strip<64>(x, stride, rows, m, n, c, numbers, scales);
+  for (; c + 16 <= n; c += 16) round_strip<16>(x, stride, rows, m, n, c, numbers, scales);
+  for (; c < n; ++c) round_strip<1>(x, stride, rows, m, n, c, numbers, scales);
+}
+
+void round_blocks(const float* x, int64_t stride, const int32_t* rows, int64_t m, int64_t n,
+                  uint16_t* numbers, float* scales) noexcept {
   for (int64_t c = 0; c < n; c += kTile) {
     const int64_t width = at_most(kTile, n - c);
     uint32_t amax = 0;
@@ -92,18 +127,10 @@ void encode_blocks(const float* x, int64_t stride, const int32_t* rows, int64_t 
     const float scale = e4m3_scale(amax);
     for (int64_t r = 0; r < m; ++r) {
       const float* from = band_row(x, stride, rows, r) + c;
-      uint8_t* to = codes + r * n + c;
-      for (int64_t i = 0; i < width; ++i) to[i] = e4m3_code(from[i] / scale);
+      uint16_t* to = numbers + r * n + c;
+      for (int64_t i = 0; i < width; ++i) to[i] = e4m3_number(from[i] / scale);
     }
     scales[c / kTile] = scale;
-  }
-}
-
-void decode_row(const uint8_t* codes, const float* scales, int64_t n, float* y) noexcept {
-  for (int64_t c = 0; c < n; c += kTile) {
-    const float scale = scales[c / kTile];
-    const int64_t end = c + at_most(kTile, n - c);
-    for (int64_t i = c; i < end; ++i) y[i] = e4m3_value(codes[i]) * scale;
   }
 }
 

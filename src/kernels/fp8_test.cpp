@@ -24,23 +24,24 @@ struct Case {
   int64_t first = 0;  // lanes of the whole operand before those of this product
 };
 
-struct Codes {
+struct Numbers {
   int64_t rows, cols;  // as stored
-  std::vector<uint8_t> codes;
+  std::vector<bf16> numbers;
   std::vector<float> scales;
   bool lanes_are_rows;
   int64_t lanes;  // of a tile
   std::vector<int32_t> list;
 
-  Codes(int64_t lane_count, int64_t k, bool by_rows, int64_t tile_lanes, bool gather,
-        uint64_t stream)
+  Numbers(int64_t lane_count, int64_t k, bool by_rows, int64_t tile_lanes, bool gather,
+          uint64_t stream)
       : rows(by_rows ? lane_count : k),
         cols(by_rows ? k : lane_count),
         lanes_are_rows(by_rows),
         lanes(tile_lanes) {
     Rng rng(11, stream);
     for (int64_t i = 0; i < rows * cols; ++i) {
-      codes.push_back(uint8_t(rng.below(127) | rng.below(2) << 7));  // all but NaN
+      const auto code = uint8_t(rng.below(127) | rng.below(2) << 7);  // all but NaN
+      numbers.push_back(to_bf16(to_float(e4m3{code})));
     }
     const int64_t tiles = (k + kTile - 1) / kTile, across = (lane_count + lanes - 1) / lanes;
     for (int64_t i = 0; i < tiles * across; ++i) scales.push_back(float(0.01 + rng.uniform()));
@@ -52,7 +53,7 @@ struct Codes {
   int64_t source(int64_t lane) const { return list.empty() ? lane : list[size_t(lane)]; }
   float value(int64_t lane, int64_t at) const {
     const int64_t l = source(lane);
-    return to_float(e4m3{codes[size_t(lanes_are_rows ? l * cols + at : at * cols + l)]});
+    return to_float(numbers[size_t(lanes_are_rows ? l * cols + at : at * cols + l)]);
   }
   int64_t tile_stride() const { return lanes_are_rows ? 1 : (cols + lanes - 1) / lanes; }
   int64_t lane_stride() const { return lanes_are_rows ? (k() + kTile - 1) / kTile : 1; }
@@ -60,8 +61,9 @@ struct Codes {
     return scales[size_t(source(lane) / lanes * lane_stride() + tile * tile_stride())];
   }
   GemmOperand operand(int64_t first) const {
-    GemmOperand x{.data = codes.data() + (list.empty() ? first * (lanes_are_rows ? cols : 1) : 0),
-                  .stride = cols};
+    GemmOperand x{.data = numbers.data() + (list.empty() ? first * (lanes_are_rows ? cols : 1) : 0),
+                  .stride = cols,
+                  .bf16 = true};
     if (!list.empty()) x.rows = list.data() + first;
     x.scales = {scales.data(), lane_stride(), tile_stride(), lanes, first};
     return x;
@@ -69,7 +71,7 @@ struct Codes {
 };
 
 // The rules, in plain words of C++.
-float reference(const Codes& a, int64_t i, const Codes& b, int64_t j, float c) {
+float reference(const Numbers& a, int64_t i, const Numbers& b, int64_t j, float c) {
   const int64_t k = a.k();
   for (int64_t tile = 0; tile * kTile < k; ++tile) {
     float sum = 0;
@@ -85,8 +87,8 @@ float reference(const Codes& a, int64_t i, const Codes& b, int64_t j, float c) {
 
 void check(const Kernels& table, const Case& c) {
   const bool tn = c.op == GemmOp::kTN, nt = c.op == GemmOp::kNT;
-  const Codes a(c.first + c.m, c.k, !tn, c.a_lanes, c.gather && !tn, 1);
-  const Codes b(c.first + c.n, c.k, nt, c.b_lanes, c.gather && nt, 2);
+  const Numbers a(c.first + c.m, c.k, !tn, c.a_lanes, c.gather && !tn, 1);
+  const Numbers b(c.first + c.n, c.k, nt, c.b_lanes, c.gather && nt, 2);
   const Matrix start = random_matrix(c.m, c.n, 3);
   Matrix got({c.m, c.n + 3});
   std::fill_n(got.data(), got.size(), kNan);
@@ -141,7 +143,7 @@ TEST(Fp8GemmTest, BeyondEveryBlockSize) {
 
 TEST(Fp8GemmTest, AScaleThatIsNanSpoilsItsLanesAlone) {
   for_each_tested_family([](const Kernels& table, bool) {
-    Codes a(20, 300, true, 1, false, 1), b(40, 300, true, kTile, false, 2);
+    Numbers a(20, 300, true, 1, false, 1), b(40, 300, true, kTile, false, 2);
     a.scales[size_t(7 * a.lane_stride() + 1)] = kNan;
     Matrix c({20, 40});
     Gemm g{.op = GemmOp::kNT, .m = 20, .n = 40, .k = 300, .a = a.operand(0), .b = b.operand(0)};
@@ -185,7 +187,7 @@ Matrix some_matrix(int64_t rows, int64_t cols, bool finite) {
 
 // Tiles of `down` x `across` of the listed rows.
 void expect_tiles(In2 x, const std::vector<int32_t>& rows, int64_t down, int64_t across,
-                  const std::vector<uint8_t>& codes, const std::vector<float>& scales) {
+                  const std::vector<float>& values, const std::vector<float>& scales) {
   const auto m = int64_t(rows.size()), n = x.dim(1), per_row = (n + across - 1) / across;
   for (int64_t top = 0; top < m; top += down) {
     for (int64_t left = 0; left < n; left += across) {
@@ -204,8 +206,10 @@ void expect_tiles(In2 x, const std::vector<int32_t>& rows, int64_t down, int64_t
       if (!finite) continue;
       for (int64_t r = top; r < bottom; ++r) {
         for (int64_t c = left; c < right; ++c) {
-          ASSERT_EQ(codes[size_t(r * n + c)], to_e4m3(x.row(rows[size_t(r)])[c] / scale).bits)
-              << x.row(rows[size_t(r)])[c] << " / " << scale;
+          const float want = to_float(to_e4m3(x.row(rows[size_t(r)])[c] / scale));
+          ASSERT_TRUE(same(values[size_t(r * n + c)], want))
+              << values[size_t(r * n + c)] << " for " << x.row(rows[size_t(r)])[c] << " / "
+              << scale;
         }
       }
     }
@@ -221,18 +225,31 @@ TEST(Fp8CodecTest, TilesHaveTheCodesAndScalesOfTheRule) {
         for (int64_t r = 0; r < m; ++r) all[size_t(r)] = int32_t(r);
         for (int64_t r = 0; r < m; ++r) list.push_back(int32_t((r * 7) % (m + 3)));
         std::vector<uint8_t> codes(size_t(m * n));
-        std::vector<float> scales(size_t(m * n));
+        std::vector<bf16> numbers(codes.size());
+        std::vector<float> scales(codes.size()), values(codes.size());
+        auto* const bits = reinterpret_cast<uint16_t*>(numbers.data());
+        const auto expect = [&](const std::vector<int32_t>& rows, int64_t down, int64_t across) {
+          std::transform(numbers.begin(), numbers.end(), values.begin(),
+                         [](bf16 number) { return to_float(number); });
+          expect_tiles(x, rows, down, across, values, scales);
+        };
         const int64_t tiles = (n + kTile - 1) / kTile;
         for (int64_t r = 0; r < m; ++r) {
           table.fp8_encode_row(x.row(r), n, codes.data() + r * n, scales.data() + r * tiles);
         }
-        expect_tiles(x, all, 1, kTile, codes, scales);
+        std::transform(codes.begin(), codes.end(), values.begin(),
+                       [](uint8_t code) { return to_float(e4m3{code}); });
+        expect_tiles(x, all, 1, kTile, values, scales);
+        for (int64_t r = 0; r < m; ++r) {
+          table.fp8_round_row(x.row(r), n, bits + r * n, scales.data() + r * tiles);
+        }
+        expect(all, 1, kTile);
         for (const auto& rows : {all, list}) {
           const int32_t* given = rows == all ? nullptr : rows.data();
-          table.fp8_encode_columns(x.data(), n, given, m, n, codes.data(), scales.data());
-          expect_tiles(x, rows, kTile, 1, codes, scales);
-          table.fp8_encode_blocks(x.data(), n, given, m, n, codes.data(), scales.data());
-          expect_tiles(x, rows, kTile, kTile, codes, scales);
+          table.fp8_round_columns(x.data(), n, given, m, n, bits, scales.data());
+          expect(rows, kTile, 1);
+          table.fp8_round_blocks(x.data(), n, given, m, n, bits, scales.data());
+          expect(rows, kTile, kTile);
         }
         if (testing::Test::HasFatalFailure()) return;
       }
@@ -260,7 +277,10 @@ TEST(Fp8CodecTest, EveryE4m3CodeAndMidpoint) {
     std::vector<float> scales(x.size()), y(x.size());
     table.fp8_encode_row(x.data(), int64_t(x.size()), codes.data(), scales.data());
     table.fp8_decode_row(codes.data(), scales.data(), int64_t(x.size()), y.data());
+    std::vector<uint16_t> numbers(x.size());
+    table.fp8_round_row(x.data(), int64_t(x.size()), numbers.data(), scales.data());
     for (size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(numbers[i], to_bf16(to_float(e4m3{codes[i]})).bits) << x[i];
       EXPECT_EQ(codes[i], to_e4m3(x[i]).bits) << x[i];
       EXPECT_TRUE(same(y[i], to_float(e4m3{codes[i]}))) << x[i];
     }

@@ -52,8 +52,9 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .from_bf16_row = from_bf16_row,
 
     .fp8_encode_row = fp8::encode_row,
-    .fp8_encode_columns = fp8::encode_columns,
-    .fp8_encode_blocks = fp8::encode_blocks,
+    .fp8_round_row = fp8::round_row,
+    .fp8_round_columns = fp8::round_columns,
+    .fp8_round_blocks = fp8::round_blocks,
     .fp8_decode_row = fp8::decode_row,
     .e5m6_encode_row = fp8::encode_e5m6_row,
     .e5m6_decode_row = fp8::decode_e5m6_row,

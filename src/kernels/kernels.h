@@ -5,8 +5,8 @@
 
 namespace hadal {
 
-// The scales of an operand of E4M3 codes: a float for each tile of 128 of k and `lanes` lanes (1 or
-// 128), where a lane is a row of A in C, or a column of B. That of lane l in tile t of k is
+// The scales of an operand of E4M3 numbers: a float for each tile of 128 of k and `lanes` lanes (1
+// or 128), where a lane is a row of A in C, or a column of B. That of lane l in tile t of k is
 //   data[(first_lane + l) / lanes * lane_stride + t * k_stride],
 // with rows[l] in the place of first_lane + l when the operand has `rows`.
 struct TileScales {
@@ -15,8 +15,8 @@ struct TileScales {
 };
 
 // One matrix of a GEMM as it lies in memory: row-major, `stride` elements from row to row, FP32 or
-// BF16, or E4M3 codes when it has scales. With `rows`, stored row i is data + rows[i] * stride: a
-// token list read while packing; of codes, only where rows are lanes.
+// BF16; E4M3 numbers in BF16 when it has scales. With `rows`, stored row i is data + rows[i] *
+// stride: a token list read while packing; of E4M3 numbers, only where rows are lanes.
 struct GemmOperand {
   const void* data = nullptr;
   int64_t stride = 0;
@@ -24,7 +24,7 @@ struct GemmOperand {
   const int32_t* rows = nullptr;
   TileScales scales = {};
 
-  int64_t element_bytes() const { return scales.data != nullptr ? 1 : bf16 ? 2 : 4; }
+  int64_t element_bytes() const { return bf16 ? 2 : 4; }
 };
 
 // C[m, n] (+)= op(A) op(B), one thread's share.
@@ -42,8 +42,8 @@ struct Gemm {
   int64_t c_stride = 0;
   bool accumulate = false;
   // Arithmetic: FP32, or operands rounded to BF16 (nearest even) and products summed in FP32.
-  // Operands of codes, always both: FP8 with promotion every 128 of k (gemm_fp8.inl), the same bits
-  // in every family.
+  // Operands with scales, always both: FP8 with promotion every 128 of k (gemm_fp8.inl), the same
+  // bits in every family.
   bool bf16_arithmetic = false;
 };
 
@@ -125,12 +125,14 @@ struct Kernels {
   // E4M3 of value / scale; a tile with a number that is not finite has the scale NaN. The same bits
   // in every family, and as encode_fp8 of quant/fp8.h. Tiles of 1 x 128 of a row; of 128 x 1 and of
   // 128 x 128 of a band of m <= 128 rows, those of x that `rows` lists unless it is null. Codes are
-  // dense; scales are one a tile, of one row of tiles.
+  // dense; scales are one a tile, of one row of tiles. What products read are not codes but their
+  // numbers, as bits of BF16: fp8_round_*.
   void (*fp8_encode_row)(const float* x, int64_t n, uint8_t* codes, float* scales) noexcept;
-  void (*fp8_encode_columns)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
-                             int64_t n, uint8_t* codes, float* scales) noexcept;
-  void (*fp8_encode_blocks)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
-                            int64_t n, uint8_t* codes, float* scales) noexcept;
+  void (*fp8_round_row)(const float* x, int64_t n, uint16_t* numbers, float* scales) noexcept;
+  void (*fp8_round_columns)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
+                            int64_t n, uint16_t* numbers, float* scales) noexcept;
+  void (*fp8_round_blocks)(const float* x, int64_t stride, const int32_t* rows, int64_t m,
+                           int64_t n, uint16_t* numbers, float* scales) noexcept;
   void (*fp8_decode_row)(const uint8_t* codes, const float* scales, int64_t n, float* y) noexcept;
   // E5M6 in tiles of 1 x 128 with power-of-two scales (sec. 3.3.3), packed: a tile of w numbers
   // takes w + ceil(w / 2) bytes.

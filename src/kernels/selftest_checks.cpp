@@ -456,15 +456,16 @@ double check_rope_halves(const Kernels& table) {
 double check_fp8_gemm(const Kernels& table) {
   const int64_t m = 17, n = 40, k = 300, tiles = 3;
   const Floats x = numbers(m * k, 1), w = numbers(n * k, 2);
-  std::vector<uint8_t> a(x.size()), b(w.size());
+  std::vector<uint16_t> a(x.size()), b(w.size());
   Floats a_scales(static_cast<size_t>(m * tiles)), b_scales(tiles);
   for (int64_t i = 0; i < m; ++i) {
-    table.fp8_encode_row(x.data() + i * k, k, a.data() + i * k, a_scales.data() + i * tiles);
+    table.fp8_round_row(x.data() + i * k, k, a.data() + i * k, a_scales.data() + i * tiles);
   }
-  table.fp8_encode_blocks(w.data(), k, nullptr, n, k, b.data(), b_scales.data());
+  table.fp8_round_blocks(w.data(), k, nullptr, n, k, b.data(), b_scales.data());
   Gemm g{.op = GemmOp::kNT, .m = m, .n = n, .k = k};
-  g.a = {.data = a.data(), .stride = k, .scales = {a_scales.data(), tiles, 1, 1, 0}};
-  g.b = {.data = b.data(), .stride = k, .scales = {b_scales.data(), tiles, 1, 128, 0}};
+  g.a = {.data = a.data(), .stride = k, .bf16 = true, .scales = {a_scales.data(), tiles, 1, 1, 0}};
+  g.b = {
+      .data = b.data(), .stride = k, .bf16 = true, .scales = {b_scales.data(), tiles, 1, 128, 0}};
   Floats c(static_cast<size_t>(m * n));
   g.c = c.data();
   g.c_stride = n;
@@ -477,8 +478,8 @@ double check_fp8_gemm(const Kernels& table) {
       for (int64_t p = 0; p < k; ++p) {
         const double scale = double{a_scales[static_cast<size_t>(i * tiles + p / 128)]} *
                              double{b_scales[static_cast<size_t>(p / 128)]};
-        const double product = scale * double{to_float(e4m3{a[static_cast<size_t>(i * k + p)]})} *
-                               double{to_float(e4m3{b[static_cast<size_t>(j * k + p)]})};
+        const double product = scale * double{to_float(bf16{a[static_cast<size_t>(i * k + p)]})} *
+                               double{to_float(bf16{b[static_cast<size_t>(j * k + p)]})};
         want += product;
         size += std::abs(product);
       }
@@ -539,8 +540,9 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(to_bf16_row, check_bf16_rows),
     HADAL_KERNEL_CHECK(from_bf16_row, check_bf16_rows),
     HADAL_KERNEL_CHECK(fp8_encode_row, check_fp8_codes),
-    HADAL_KERNEL_CHECK(fp8_encode_columns, check_fp8_codes),
-    HADAL_KERNEL_CHECK(fp8_encode_blocks, check_fp8_codes),
+    HADAL_KERNEL_CHECK(fp8_round_row, check_fp8_numbers),
+    HADAL_KERNEL_CHECK(fp8_round_columns, check_fp8_numbers),
+    HADAL_KERNEL_CHECK(fp8_round_blocks, check_fp8_numbers),
     HADAL_KERNEL_CHECK(fp8_decode_row, check_fp8_codes),
     HADAL_KERNEL_CHECK(e5m6_encode_row, check_e5m6),
     HADAL_KERNEL_CHECK(e5m6_decode_row, check_e5m6),

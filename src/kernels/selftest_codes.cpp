@@ -24,9 +24,25 @@ double check_fp8_codes(const Kernels& table) {
       worst.see(y[i], double{to_float(e4m3{codes[i]})} * double{scales[i / 128]},
                 kRounding * std::abs(double{y[i]}) + 1e-30);
     }
-    table.fp8_encode_columns(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+  });
+}
+
+double check_fp8_numbers(const Kernels& table) {
+  return over_lengths([&](int64_t n, const Floats& x, const Floats&, Worst& worst) {
+    std::vector<uint16_t> numbers(x.size());
+    Floats scales(x.size());
+    const auto see = [&](auto scale_of) {
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double scale = double{scale_of(i)}, value = double{to_float(bf16{numbers[i]})};
+        worst.see(value * scale, double{x[i]},
+                  std::abs(double{x[i]}) * 0x1.001p-4 + scale * 0x1p-10);
+      }
+    };
+    table.fp8_round_row(x.data(), n, numbers.data(), scales.data());
+    see([&](size_t i) { return scales[i / 128]; });
+    table.fp8_round_columns(x.data(), n, nullptr, 1, n, numbers.data(), scales.data());
     see([&](size_t i) { return scales[i]; });
-    table.fp8_encode_blocks(x.data(), n, nullptr, 1, n, codes.data(), scales.data());
+    table.fp8_round_blocks(x.data(), n, nullptr, 1, n, numbers.data(), scales.data());
     see([&](size_t i) { return scales[i / 128]; });
   });
 }

@@ -57,6 +57,7 @@ double over_lengths(Fn fn) {
   }
 
 double check_fp8_codes(const Kernels& table);
+double check_fp8_numbers(const Kernels& table);
 double check_bf16_rows(const Kernels& table);
 double check_e5m6(const Kernels& table);
 double check_code_row(const Kernels& table);

@@ -1,5 +1,6 @@
 #include "model/layers.h"
 
+#include "ops/fp8.h"
 #include "ops/layernorm.h"
 #include "ops/rmsnorm.h"
 
@@ -20,6 +21,11 @@ void Linear::backward(In2 dy, WeightView x, Out2 dx, Precision precision) const 
   const TimedPart timed(part_);
   linear_backward(dy, x, weight_->weight(precision), dx, weight_->grad(),
                   bias_ == nullptr ? Out1() : bias_->grad_vec(), precision);
+}
+
+void Linear::backward_to_input(In2 dy, Out2 dx, Precision precision) const {
+  const TimedPart timed(part_);
+  linear_backward(dy, {}, weight_->weight(precision), dx, {}, {}, precision);
 }
 
 void Linear::step(In2 x, Out2 y, const StepPass& pass) const {
@@ -85,6 +91,8 @@ void forward_all(std::span<const Linear* const> linears, WeightView x, Out2 y,
     const TimedPart timed(linears[0]->part());
     return linear(x, all, {}, y, precision);
   }
+  static thread_local Fp8Matrices rounded;
+  if (is_fp8(precision)) x = rounded.round(x, kFp8Row);
   int64_t column = 0;
   for (const Linear* linear : linears) {
     linear->forward(x, y.cols(column, column + linear->out()), precision);
@@ -94,16 +102,21 @@ void forward_all(std::span<const Linear* const> linears, WeightView x, Out2 y,
 
 void backward_all(std::span<const Linear* const> linears, In2 dy, WeightView x, Out2 dx,
                   Precision precision) {
+  const bool fp8 = is_fp8(precision);
   const std::vector<const Param*> params = weights_without_bias(linears);
-  const WeightView all = is_fp8(precision) ? WeightView() : joined_weight(params, precision);
+  const WeightView all = joined_weight(params, fp8 ? Precision::kFp32 : precision);
   const Out2 gradient = joined_gradient(params);
-  if (all.data != nullptr && !gradient.empty()) {
+  const bool joined = all.data != nullptr && !gradient.empty();
+  if (joined) {
     const TimedPart timed(linears[0]->part());
-    return linear_backward(dy, x, all, dx, gradient, {}, precision);
+    linear_backward(dy, x, all, fp8 ? Out2() : dx, gradient, {}, precision);
+    if (!fp8) return;
   }
   int64_t column = 0;
   for (const Linear* linear : linears) {
-    linear->backward(dy.cols(column, column + linear->out()), x, dx, precision);
+    const In2 mine = dy.cols(column, column + linear->out());
+    joined ? linear->backward_to_input(mine, dx, precision)
+           : linear->backward(mine, x, dx, precision);
     column += linear->out();
   }
 }

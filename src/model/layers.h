@@ -26,6 +26,7 @@ class Linear {
   void forward(WeightView x, Out2 y, Precision precision) const;
   // Adds to dx (unless {}) and to the parameters' gradients.
   void backward(In2 dy, WeightView x, Out2 dx, Precision precision) const;
+  void backward_to_input(In2 dy, Out2 dx, Precision precision) const;
   void step(In2 x, Out2 y, const StepPass& pass) const;
 
  private:
@@ -36,7 +37,7 @@ class Linear {
 
 // Linears that read the same x: y and dy hold what each gives, one after the other. Where their
 // matrices also lie one after the other, as in training, they are one product: x is packed once.
-// Not in FP8, where each matrix has blocks of its own.
+// In FP8, where each matrix has blocks of its own, only their gradients are.
 void forward_all(std::span<const Linear* const> linears, WeightView x, Out2 y, Precision precision);
 void backward_all(std::span<const Linear* const> linears, In2 dy, WeightView x, Out2 dx,
                   Precision precision);

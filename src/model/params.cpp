@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "core/step_clock.h"
+#include "ops/fp8.h"
 #include "ops/optimizer.h"
 #include "quant/formats.h"
 
@@ -22,6 +23,14 @@ int64_t padded(int64_t bytes) {
 bool always_f32(ParamGroup group) {
   return group == ParamGroup::kNorm || group == ParamGroup::kBias || group == ParamGroup::kRouter ||
          group == ParamGroup::kRouterBias;
+}
+
+bool in_fp8(const Param& p, Precision precision) {
+  return is_fp8(precision) && p.fp8_matrix();
+}
+
+int64_t fp8_blocks(const Param& p) {
+  return blocks(p.rows(), kFp8Block.rows) * blocks(p.cols(), kFp8Block.cols);
 }
 
 }  // namespace
@@ -101,19 +110,30 @@ void Params::zero_gradients() {
   });
 }
 
-void Params::round_weights() {
+void Params::round_weights(Precision precision) {
+  if (precision == Precision::kFp32) return;
   if (rounded_.bytes() == 0) rounded_ = Buffer(values_.bytes() / 2);
   const auto* first = static_cast<const std::byte*>(values_.data());
   std::vector<Param*> matrices;
+  int64_t scales = 0;
   for (Param& p : list_) {
     if (p.group != ParamGroup::kMatrix && p.group != ParamGroup::kHead) continue;
     // As far apart as the values are: what follows in one follows in the other.
     const int64_t offset = static_cast<const std::byte*>(p.value) - first;
     p.rounded = reinterpret_cast<bf16*>(rounded_.data() + offset / 2);
     matrices.push_back(&p);
+    if (in_fp8(p, precision)) scales += fp8_blocks(p);
+  }
+  if (scales_.bytes() == 0) scales_ = Buffer(scales * int64_t{sizeof(float)});
+  auto* scale = reinterpret_cast<float*>(scales_.data());
+  for (Param* p : matrices) {
+    if (!in_fp8(*p, precision)) continue;
+    p->scales = scale;
+    scale += fp8_blocks(*p);
   }
   parallel_tasks(static_cast<int64_t>(matrices.size()), [&](int64_t i) {
     const Param& p = *matrices[static_cast<size_t>(i)];
+    if (p.scales != nullptr) return round_to_fp8(p.weight().floats(), p.rounded, p.scales);
     round_to_bf16(p.vec(), {p.rounded, {p.size()}});
   });
 }

@@ -45,7 +45,8 @@ struct Param {
   int64_t block_bytes = 0;    // of a quantised value, dtype U8 (kernels/panels.h); else 0
   void* value = nullptr;
   float* gradient = nullptr;  // FP32, or null when serving
-  bf16* rounded = nullptr;    // value in BF16, where training in BF16 keeps it, else null
+  bf16* rounded = nullptr;    // value as training's products read it, where it is kept, else null
+  float* scales = nullptr;    // of rounded in FP8: one for each block of 128 x 128
 
   // Read by FP8 products (V3 report, sec. 3.3), and stored as FP8: the matrices of Linears, apart
   // from the projection of an MTP module, as in the released files.
@@ -69,8 +70,12 @@ struct Param {
   }
   // As a product of this precision reads it; the same numbers to it.
   WeightView weight(Precision precision) const {
-    if (rounded == nullptr || precision != Precision::kBf16) return weight();
-    return {DType::kBF16, rounded, rows(), cols()};
+    const bool fits = scales == nullptr ? precision == Precision::kBf16 : is_fp8(precision);
+    if (rounded == nullptr || !fits) return weight();
+    WeightView view(DType::kBF16, rounded, rows(), cols());
+    view.scales = scales;
+    if (scales != nullptr) view.tile_rows = view.tile_cols = 128;
+    return view;
   }
   In1 vec() const { return {static_cast<const float*>(value), {size()}}; }
   Out1 vec_mut() const { return {static_cast<float*>(value), {size()}}; }
@@ -95,22 +100,23 @@ class Params {
   // Values only, every parameter in its own dtype (norms, biases, routers in FP32).
   void allocate_values();
   void zero_gradients();
-  // Keeps a BF16 copy of the matrices that products read, made anew now. Whoever then changes a
-  // value rounds it again: the optimizer by pieces, others all with this.
-  void round_weights();
+  // Keeps a copy of the matrices that products of this precision read, in BF16 or, those of FP8, as
+  // E4M3 numbers with scales (ops/fp8.h), made anew now; none in FP32. Whoever then changes a value
+  // rounds it again: the optimizer those in BF16 by pieces, others all with this.
+  void round_weights(Precision precision);
   // First weights: ones for norm gains (names ending in "norm.weight" or "layernorm.weight"), zeros
   // for biases, normal numbers for the rest. Parameter i draws from stream i of the seed.
   void initialise(uint64_t seed, double deviation, FirstWeights kind = FirstWeights::kNormal);
   int64_t value_bytes() const;
   int64_t gradient_bytes() const;
-  int64_t rounded_bytes() const { return rounded_.bytes(); }
+  int64_t rounded_bytes() const { return rounded_.bytes() + scales_.bytes(); }
   // Keeps `owner` alive as long as the list: mapped files whose bytes are values.
   void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
 
  private:
   std::deque<Param> list_;
   std::unordered_map<std::string, Param*> by_name_;
-  Buffer values_, gradients_, rounded_;
+  Buffer values_, gradients_, rounded_, scales_;
   std::vector<std::shared_ptr<const void>> owners_;
 };
 

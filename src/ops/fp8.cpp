@@ -5,7 +5,6 @@
 
 #include "core/parallel.h"
 #include "ops/matrix_product.h"
-#include "quant/fp8.h"
 
 namespace hadal {
 namespace {
@@ -16,18 +15,26 @@ void grow(Buffer& buffer, int64_t bytes) {
   if (buffer.bytes() < bytes) buffer = Buffer(bytes + bytes / 4);
 }
 
-}  // namespace
-
-GemmOperand Fp8View::lanes_are_rows() const {
-  GemmOperand x{.data = codes, .stride = cols};
-  x.scales = {scales, blocks(cols, tile.cols), 1, tile.rows, 0};
-  return x;
+int64_t scales_of(const WeightView& x) {
+  return blocks(x.rows, x.tile_rows) * blocks(x.cols, x.tile_cols);
 }
 
-GemmOperand Fp8View::lanes_are_columns() const {
-  GemmOperand x{.data = codes, .stride = cols};
-  x.scales = {scales, 1, blocks(cols, tile.cols), tile.cols, 0};
-  return x;
+bool has_tiles(const WeightView& x, BlockShape tile) {
+  return x.scales != nullptr && BlockShape{x.tile_rows, x.tile_cols} == tile;
+}
+
+}  // namespace
+
+GemmOperand lanes_are_rows(WeightView x) {
+  GemmOperand a = operand(x);
+  a.scales = {x.scales, blocks(x.cols, x.tile_cols), 1, x.tile_rows, 0};
+  return a;
+}
+
+GemmOperand lanes_are_columns(WeightView x) {
+  GemmOperand a = operand(x);
+  a.scales = {x.scales, 1, blocks(x.cols, x.tile_cols), x.tile_cols, 0};
+  return a;
 }
 
 // At most 128 rows of one matrix, beginning where a tile begins.
@@ -39,95 +46,108 @@ struct Fp8Matrices::Band {
   int64_t first, rows;  // of x, or of tokens
 };
 
-// Memory for the matrices whose sizes and tiles views_ has.
+void Fp8Matrices::add(int64_t rows, int64_t cols, BlockShape tile) {
+  WeightView& view = views_.emplace_back(DType::kBF16, nullptr, rows, cols);
+  view.tile_rows = tile.rows;
+  view.tile_cols = tile.cols;
+}
+
+// Memory for the matrices of views_ that have none yet.
 void Fp8Matrices::place() {
-  int64_t codes = 0, scales = 0;
-  for (const Fp8View& v : views_) {
-    codes += v.rows * v.cols;
-    scales += blocks(v.rows, v.tile.rows) * blocks(v.cols, v.tile.cols);
+  int64_t numbers = 0, scales = 0;
+  for (const WeightView& v : views_) {
+    if (v.data != nullptr) continue;
+    numbers += v.rows * v.cols;
+    scales += scales_of(v);
   }
-  grow(codes_, codes);
+  grow(numbers_, numbers * int64_t{sizeof(bf16)});
   grow(scales_, scales * int64_t{sizeof(float)});
-  auto* code = reinterpret_cast<uint8_t*>(codes_.data());
+  auto* number = reinterpret_cast<bf16*>(numbers_.data());
   auto* scale = reinterpret_cast<float*>(scales_.data());
-  for (Fp8View& v : views_) {
-    v.codes = code;
+  for (WeightView& v : views_) {
+    if (v.data != nullptr) continue;
+    v.data = number;
     v.scales = scale;
-    code += v.rows * v.cols;
-    scale += blocks(v.rows, v.tile.rows) * blocks(v.cols, v.tile.cols);
+    number += v.rows * v.cols;
+    scale += scales_of(v);
   }
 }
 
-void Fp8Matrices::encode_bands(const std::vector<Band>& bands) {
+void Fp8Matrices::round_bands(const std::vector<Band>& bands) const {
   const Kernels& kernel = kernels();
   parallel_tasks(static_cast<int64_t>(bands.size()), [&](int64_t i) {
     const Band& b = bands[static_cast<size_t>(i)];
-    const Fp8View& v = views_[b.matrix];
-    auto* codes = const_cast<uint8_t*>(v.codes) + b.top * v.cols;
-    auto* scales = const_cast<float*>(v.scales) + b.top / v.tile.rows * blocks(v.cols, v.tile.cols);
+    const WeightView& v = views_[b.matrix];
+    const BlockShape tile{v.tile_rows, v.tile_cols};
+    const int64_t across = blocks(v.cols, tile.cols);
+    auto* numbers = static_cast<uint16_t*>(const_cast<void*>(v.data)) + b.top * v.cols;
+    auto* scales = const_cast<float*>(v.scales) + b.top / tile.rows * across;
     const int32_t* tokens = b.tokens == nullptr ? nullptr : b.tokens + b.first;
     const float* x = tokens == nullptr ? b.x.row(b.first) : b.x.data();
-    if (v.tile == kFp8Block) {
-      kernel.fp8_encode_blocks(x, b.x.row_stride(), tokens, b.rows, v.cols, codes, scales);
-    } else if (v.tile == kFp8Column) {
-      kernel.fp8_encode_columns(x, b.x.row_stride(), tokens, b.rows, v.cols, codes, scales);
+    if (tile == kFp8Block) {
+      kernel.fp8_round_blocks(x, b.x.row_stride(), tokens, b.rows, v.cols, numbers, scales);
+    } else if (tile == kFp8Column) {
+      kernel.fp8_round_columns(x, b.x.row_stride(), tokens, b.rows, v.cols, numbers, scales);
     } else {
       for (int64_t r = 0; r < b.rows; ++r) {
         const int64_t from = tokens == nullptr ? r : tokens[r];
-        kernel.fp8_encode_row(x + from * b.x.row_stride(), v.cols, codes + r * v.cols,
-                              scales + r * blocks(v.cols, kFp8Row.cols));
+        kernel.fp8_round_row(x + from * b.x.row_stride(), v.cols, numbers + r * v.cols,
+                             scales + r * across);
       }
     }
   });
 }
 
-void Fp8Matrices::encode(In2 x, ExpertRows rows, BlockShape tile) {
+void Fp8Matrices::round(In2 x, ExpertRows rows, BlockShape tile) {
   views_.clear();
   static thread_local std::vector<Band> bands;  // kept, so that a step allocates nothing
   bands.clear();
   for (size_t e = 0; e + 1 < rows.offsets.size(); ++e) {
     const int64_t first = rows.offsets[e], count = rows.offsets[e + 1] - first;
-    views_.push_back({nullptr, count, x.dim(1), nullptr, tile});
+    add(count, x.dim(1), tile);
     for (int64_t top = 0; top < count; top += kBandRows) {
       bands.push_back(
           {e, top, x, rows.tokens.data(), first + top, std::min(kBandRows, count - top)});
     }
   }
   place();
-  encode_bands(bands);
+  round_bands(bands);
 }
 
-void Fp8Matrices::encode(In2 x, BlockShape tile) {
-  encode(x, {{}, std::array<int64_t, 2>{0, x.dim(0)}}, tile);
+WeightView Fp8Matrices::round(WeightView x, BlockShape tile) {
+  if (has_tiles(x, tile)) return x;
+  round(x.floats(), {{}, std::array<int64_t, 2>{0, x.rows}}, tile);
+  return views_[0];
 }
 
-void Fp8Matrices::encode_weights(std::span<const WeightView> w) {
+void Fp8Matrices::round_weights(std::span<const WeightView> w) {
   views_.clear();
   static thread_local std::vector<Band> bands;
   bands.clear();
   for (size_t i = 0; i < w.size(); ++i) {
+    if (has_tiles(w[i], kFp8Block)) {
+      views_.push_back(w[i]);
+      continue;
+    }
     HADAL_CHECK(w[i].dtype == DType::kF32, kShape, "FP8 products: a weight is of type ",
                 dtype_name(w[i].dtype), ", expected F32");
-    const In2 x(static_cast<const float*>(w[i].data), {w[i].rows, w[i].cols}, w[i].row_stride);
-    views_.push_back({nullptr, w[i].rows, w[i].cols, nullptr, kFp8Block});
+    add(w[i].rows, w[i].cols, kFp8Block);
     for (int64_t top = 0; top < w[i].rows; top += kBandRows) {
-      bands.push_back({i, top, x, nullptr, top, std::min(kBandRows, w[i].rows - top)});
+      bands.push_back({i, top, w[i].floats(), nullptr, top, std::min(kBandRows, w[i].rows - top)});
     }
   }
   place();
-  encode_bands(bands);
+  round_bands(bands);
 }
 
-void Fp8Backward::encode_for_dx(In2 dy, ExpertRows dy_rows, std::span<const WeightView> w,
-                                bool blocks_of_dy) {
-  w_.encode_weights(w);
-  dy_for_dx_.encode(dy, dy_rows, blocks_of_dy ? kFp8Block : kFp8Row);
-}
-
-void Fp8Backward::encode_for_dw(In2 dy, ExpertRows dy_rows, In2 x, ExpertRows x_rows,
-                                bool blocks_of_dy) {
-  dy_for_dw_.encode(dy, dy_rows, blocks_of_dy ? kFp8Block : kFp8Column);
-  x_.encode(x, x_rows, kFp8Column);
+void round_to_fp8(In2 w, bf16* numbers, float* scales) {
+  const int64_t across = blocks(w.dim(1), kFp8Block.cols);
+  for (int64_t top = 0; top < w.dim(0); top += kBandRows) {
+    kernels().fp8_round_blocks(w.row(top), w.row_stride(), nullptr,
+                               std::min(kBandRows, w.dim(0) - top), w.dim(1),
+                               reinterpret_cast<uint16_t*>(numbers) + top * w.dim(1),
+                               scales + top / kFp8Block.rows * across);
+  }
 }
 
 }  // namespace hadal

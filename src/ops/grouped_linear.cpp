@@ -73,15 +73,11 @@ GemmOperand listed_rows(WeightView x, ExpertRows rows, int64_t e) {
   return all;
 }
 
-GemmOperand listed_codes(const Fp8View& x, ExpertRows rows, int64_t e) {
-  GemmOperand a = x.lanes_are_rows();
-  const int64_t first = begin_of(rows, e);
-  if (rows.tokens.empty()) {
-    a.data = x.codes + first * x.cols;
-    a.scales.first_lane = first;
-  } else {
-    a.rows = rows.tokens.data() + first;
-  }
+// The same of rows rounded to FP8.
+GemmOperand listed_fp8_rows(WeightView x, ExpertRows rows, int64_t e) {
+  GemmOperand a = listed_rows(x, rows, e);
+  a.scales = lanes_are_rows(x).scales;
+  if (rows.tokens.empty()) a.scales.first_lane = begin_of(rows, e);
   return a;
 }
 
@@ -97,19 +93,19 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
   if (in_panels(shape)) return grouped_panel_linear(x, rows, w, y);
 
   static thread_local std::vector<Product> products;  // kept, so that a step allocates nothing
-  static thread_local Fp8Matrices x_codes, w_codes;
-  const bool codes = is_fp8(precision);
-  if (codes) {
-    x_codes.encode(x.floats(), kFp8Row);
-    w_codes.encode_weights(w);
+  static thread_local Fp8Matrices rounded_x, rounded_w;
+  const bool fp8 = is_fp8(precision);
+  if (fp8) {
+    x = rounded_x.round(x, kFp8Row);
+    rounded_w.round_weights(w);
   }
   products.clear();
   for (int64_t e = 0; e < expert_count(rows); ++e) {
     if (slots_of(rows, e) == 0) continue;
     Gemm& g = products.emplace_back().gemm;
     g = {.op = GemmOp::kNT, .m = slots_of(rows, e), .n = shape.rows, .k = shape.cols};
-    g.a = codes ? listed_codes(x_codes[0], rows, e) : listed_rows(x, rows, e);
-    g.b = codes ? w_codes[e].lanes_are_rows() : operand(w[static_cast<size_t>(e)]);
+    g.a = fp8 ? listed_fp8_rows(x, rows, e) : listed_rows(x, rows, e);
+    g.b = fp8 ? lanes_are_rows(rounded_w[e]) : operand(w[static_cast<size_t>(e)]);
     g.c = y.row(begin_of(rows, e));
     g.c_stride = y.row_stride();
     g.bf16_arithmetic = precision == Precision::kBf16;
@@ -117,7 +113,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
   run_products(products);
 }
 
-void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
+void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
                              Precision precision) {
   const char* op = "grouped_linear_backward";
@@ -125,7 +121,7 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRow
   check_rows(op, dy, dy_rows);
   const WeightView shape = check_experts(op, w, dy_rows);
   check_weight(op, "w", shape);
-  check_size(op, "dy", dy, dy.dim(0), shape.rows);
+  check_size(op, "dy", dy, dy.rows, shape.rows);
   if (!dx.empty()) check_size(op, "dx", dx, all_slots(dy_rows), shape.cols);
   HADAL_CHECK(dw.empty() || dw.size() == w.size(), kShape, op, ": dw has ", dw.size(),
               " matrices for ", w.size(), " experts");
@@ -149,21 +145,33 @@ void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRow
     g.accumulate = true;
     g.bf16_arithmetic = precision == Precision::kBf16;
   };
-  static thread_local Fp8Backward fp8;
-  const bool codes = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
-  if (codes && !dx.empty()) fp8.encode_for_dx(dy, dy_rows, w, blocks_of_dy);
-  if (codes && !dw.empty()) fp8.encode_for_dw(dy, dy_rows, x.floats(), x_rows, blocks_of_dy);
+  static thread_local Fp8Matrices rounded_w, dy_for_dx, dy_for_dw, rounded_x;
+  const bool fp8 = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
+  const bool rounded_dy = dy.scales != nullptr;
+  if (fp8 && !dx.empty()) {
+    rounded_w.round_weights(w);
+    if (!rounded_dy) dy_for_dx.round(dy.floats(), dy_rows, blocks_of_dy ? kFp8Block : kFp8Row);
+  }
+  if (fp8 && !dw.empty()) {
+    dy_for_dw.round(dy.floats(), dy_rows, blocks_of_dy ? kFp8Block : kFp8Column);
+    rounded_x.round(x.floats(), x_rows, kFp8Column);
+  }
   for (int64_t e = 0; e < expert_count(dy_rows); ++e) {
     const int64_t slots = slots_of(dy_rows, e), first = begin_of(dy_rows, e);
     const auto i = static_cast<size_t>(e);
     if (slots == 0) continue;
     if (!dx.empty()) {
-      add(GemmOp::kNN, slots, shape.rows, codes ? fp8.dx_dy(e) : listed_rows(dy, dy_rows, e),
-          codes ? fp8.dx_w(e) : operand(w[i]), dx.row(first), dx.row_stride());
+      const GemmOperand a = rounded_dy ? listed_fp8_rows(dy, dy_rows, e)
+                            : fp8      ? lanes_are_rows(dy_for_dx[e])
+                                       : listed_rows(dy, dy_rows, e);
+      add(GemmOp::kNN, slots, shape.rows, a, fp8 ? lanes_are_columns(rounded_w[e]) : operand(w[i]),
+          dx.row(first), dx.row_stride());
     }
     if (!dw.empty()) {
-      add(GemmOp::kTN, shape.rows, slots, codes ? fp8.dw_dy(e) : listed_rows(dy, dy_rows, e),
-          codes ? fp8.dw_x(e) : listed_rows(x, x_rows, e), dw[i].data(), dw[i].row_stride());
+      add(GemmOp::kTN, shape.rows, slots,
+          fp8 ? lanes_are_columns(dy_for_dw[e]) : listed_rows(dy, dy_rows, e),
+          fp8 ? lanes_are_columns(rounded_x[e]) : listed_rows(x, x_rows, e), dw[i].data(),
+          dw[i].row_stride());
     }
   }
   run_products(products);

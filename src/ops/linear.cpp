@@ -43,12 +43,11 @@ void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision) {
   check_forward("linear", x, w, bias, y);
   if (in_panels(w)) return panel_linear(x, w, bias, y);
   Product product{.gemm = {.op = GemmOp::kNT, .m = x.rows, .n = w.rows, .k = w.cols}};
-  static thread_local Fp8Matrices x_codes, w_codes;
+  static thread_local Fp8Matrices rounded_x, rounded_w;
   if (is_fp8(precision)) {
-    x_codes.encode(x.floats(), kFp8Row);
-    w_codes.encode_weights({&w, 1});
-    product.gemm.a = x_codes[0].lanes_are_rows();
-    product.gemm.b = w_codes[0].lanes_are_rows();
+    rounded_w.round_weights({&w, 1});
+    product.gemm.a = lanes_are_rows(rounded_x.round(x, kFp8Row));
+    product.gemm.b = lanes_are_rows(rounded_w[0]);
   } else {
     product.gemm.a = operand(x);
     product.gemm.b = operand(w);
@@ -81,19 +80,19 @@ void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 
     g.accumulate = true;
     g.bf16_arithmetic = precision == Precision::kBf16;
   };
-  static thread_local Fp8Backward fp8;
-  const std::array<int64_t, 2> offsets{0, dy.dim(0)};
-  const ExpertRows all{{}, offsets};
-  const bool codes = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
+  static thread_local Fp8Matrices rounded_w, dy_for_dx, dy_for_dw, rounded_x;
+  const bool fp8 = is_fp8(precision), blocks_of_dy = precision == Precision::kFp8Blocks;
   if (!dx.empty()) {
-    if (codes) fp8.encode_for_dx(dy, all, {&w, 1}, blocks_of_dy);
-    add(GemmOp::kNN, dy.dim(0), w.rows, codes ? fp8.dx_dy(0) : operand(dy),
-        codes ? fp8.dx_w(0) : operand(w), dx);
+    if (fp8) rounded_w.round_weights({&w, 1});
+    add(GemmOp::kNN, dy.dim(0), w.rows,
+        fp8 ? lanes_are_rows(dy_for_dx.round(dy, blocks_of_dy ? kFp8Block : kFp8Row)) : operand(dy),
+        fp8 ? lanes_are_columns(rounded_w[0]) : operand(w), dx);
   }
   if (!dw.empty()) {
-    if (codes) fp8.encode_for_dw(dy, all, x.floats(), all, blocks_of_dy);
-    add(GemmOp::kTN, w.rows, dy.dim(0), codes ? fp8.dw_dy(0) : operand(dy),
-        codes ? fp8.dw_x(0) : operand(x), dw);
+    add(GemmOp::kTN, w.rows, dy.dim(0),
+        fp8 ? lanes_are_columns(dy_for_dw.round(dy, blocks_of_dy ? kFp8Block : kFp8Column))
+            : operand(dy),
+        fp8 ? lanes_are_columns(rounded_x.round(x, kFp8Column)) : operand(x), dw);
   }
   run_products({products.data(), count});
   if (!dbias.empty()) add_column_sums(dy, dbias);

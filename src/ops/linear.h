@@ -11,8 +11,8 @@ namespace hadal {
 // kFp8 (V3 report, sec. 3.3): operands become E4M3 codes with a scale for each tile, from its
 // largest magnitude (ops/fp8.h): weights 128 x 128; x and dy 1 x 128 for y and dx, 128 x 1 for dW,
 // where a tile is of the tokens of one expert. Sums as in kernels/gemm_fp8.inl: the same bits in
-// every family of kernels. w is FP32. kFp8Blocks: the same with dy in blocks of 128 x 128, what
-// the report found to diverge.
+// every family of kernels. w is FP32, or rounded before, as x of linear and dy of dx may be.
+// kFp8Blocks: the same with dy in blocks of 128 x 128, what the report found to diverge.
 enum class Precision { kFp32, kBf16, kFp8, kFp8Blocks };
 constexpr bool is_fp8(Precision p) {
   return p == Precision::kFp8 || p == Precision::kFp8Blocks;
@@ -61,7 +61,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
                     Precision precision);
 // dy by dy_rows, x by x_rows, of the same offsets. dx [S, K] is by slot (adds; {} to skip); dw: E
 // matrices [N, K] (adds; empty span to skip, x may be {} then).
-void grouped_linear_backward(In2 dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
+void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
                              Precision precision);
 // Matrix-vector form for generated tokens: reads each chosen expert once.

@@ -112,7 +112,7 @@ TEST(AdamW, OnlyMatricesDecayUnlessToldOtherwise) {
 
 TEST(AdamW, RoundedWeightsFollowTheWeights) {
   Fixture f;
-  f.params.round_weights();
+  f.params.round_weights(Precision::kBf16);
   AdamW optimizer(f.params, {});
   f.fill_gradients(1);
   optimizer.step(0.1, gradient_norm(f.params));

@@ -145,7 +145,7 @@ Trainer::Trainer(Transformer& model, const TrainRecipe& recipe, RowSource& train
 }
 
 void Trainer::weights_changed() {
-  if (recipe_.run.precision == "bf16") model_.params().round_weights();
+  model_.params().round_weights(find_precision(recipe_.run.precision));
 }
 
 void Trainer::set_steps(int64_t steps) {

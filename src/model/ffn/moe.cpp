@@ -8,6 +8,7 @@
 #include "model/ffn/ffn.h"
 #include "model/layers.h"
 #include "ops/activation.h"
+#include "ops/fp8.h"
 #include "ops/router.h"
 #include "ops/saved_rows.h"
 
@@ -182,12 +183,12 @@ class Moe final : public Ffn {
     return all;
   }
   Weights weights(Precision precision) const {
-    // In FP8 gate and up lie in blocks of their own, whatever their width.
-    return per_expert<WeightView>([&](const Param& p) { return p.weight(precision); },
-                                  [&](const std::array<const Param*, 2>& inputs) {
-                                    return is_fp8(precision) ? WeightView()
-                                                             : joined_weight(inputs, precision);
-                                  });
+    // In FP8 gate and up lie in blocks of their own, whatever their width: as one they only say
+    // what their gradients as one are those of.
+    const Precision joined = is_fp8(precision) ? Precision::kFp32 : precision;
+    return per_expert<WeightView>(
+        [&](const Param& p) { return p.weight(precision); },
+        [&](const std::array<const Param*, 2>& inputs) { return joined_weight(inputs, joined); });
   }
   Gradients gradients() const {
     return per_expert<Out2>([](const Param& p) { return p.grad(); }, joined_gradient);
@@ -240,8 +241,7 @@ class Moe final : public Ffn {
   // Calls fn(group, memory) for groups of experts, with rows of so many columns for theirs. An
   // expert is a group, gone through by one thread, and what lies between its matrices stays in that
   // core's cache; where one has too large a share of the slots, all are one group and each
-  // operation has all threads. The same bits: no operation looks beyond an expert. In FP8 they are
-  // one too, so that x is encoded once.
+  // operation has all threads. The same bits: no operation looks beyond an expert.
   struct Group {
     int64_t first, last;  // experts
     int64_t begin, end;   // slots
@@ -258,7 +258,7 @@ class Moe final : public Ffn {
     std::stable_sort(order.begin(), order.end(),
                      [&](int64_t a, int64_t b) { return rows_of(a) > rows_of(b); });
     const int64_t largest = rows_of(order[0]);
-    if (largest * threads > slots || is_fp8(pass.precision)) {
+    if (largest * threads > slots) {
       const Group all{0, shape_.experts, 0, slots, routing.by_token(), routing.by_slot()};
       return fn(all, pass.scratch.floats(slots, columns));
     }
@@ -276,7 +276,10 @@ class Moe final : public Ffn {
 
   void experts_forward(MoeSaved& saved, const TrainPass& pass, Out2 expert_out) const {
     const Weights w = weights(pass.precision);
-    const WeightView x = saved.x.operand();
+    const bool fp8 = is_fp8(pass.precision);
+    static thread_local Fp8Matrices rounded;
+    const WeightView x =
+        fp8 ? rounded.round(saved.x.operand(), kFp8Row) : saved.x.operand();  // once for all
     const int64_t slots = expert_out.dim(0);
     const bool in_place = pass.precision == Precision::kFp32;  // gate and up stay where they are
     const Out2 all_gate_up = in_place ? pass.saved.floats(slots, 2 * width_) : Out2();
@@ -290,7 +293,7 @@ class Moe final : public Ffn {
                   const Out2 gate_up =
                       in_place ? all_gate_up.rows(g.begin, g.end) : memory.cols(width_, 3 * width_);
                   const Weights mine = w.of(g.first, g.last);
-                  if (mine.gate_up.empty()) {
+                  if (fp8 || mine.gate_up.empty()) {
                     grouped_linear(x, g.by_token, mine.gate, gate(gate_up), pass.precision);
                     grouped_linear(x, g.by_token, mine.up, up(gate_up), pass.precision);
                   } else {
@@ -324,6 +327,9 @@ class Moe final : public Ffn {
       slot_gates.data()[routing.slot_of.data()[i]] = routing.gates.data()[i];
     }
     const WeightView x = saved.x.operand(pass.scratch);
+    static thread_local Fp8Matrices rounded;
+    const WeightView dy_for_dx =
+        pass.precision == Precision::kFp8 ? rounded.round(dy, kFp8Row) : WeightView(dy);
     const auto part = [](Out2 of_slots, const Group& g) {
       return Out1(of_slots.row(g.begin), {g.end - g.begin});
     };
@@ -337,20 +343,23 @@ class Moe final : public Ffn {
       const Gradients to = dw.of(g.first, g.last);
       fill_zero(memory.cols(width_, 4 * width_));
       swiglu(kept_gate, kept_up, product);
-      grouped_linear_backward(dy, g.by_token, {}, {}, mine.down, d_product, {}, pass.precision);
+      grouped_linear_backward(dy_for_dx, g.by_token, {}, {}, mine.down, d_product, {},
+                              pass.precision);
       moe_gates_backward(d_product, product, part(slot_gates, g), part(d_slot_gates, g));
       grouped_linear_backward(dy, g.by_token, product, g.by_slot, mine.down, {}, to.down,
                               pass.precision);
       swiglu_backward(d_product, kept_gate, kept_up, gate(d_gate_up), up(d_gate_up));
-      const auto inputs = [&](Out2 d, std::span<const WeightView> weight,
+      const auto inputs = [&](Out2 d, std::span<const WeightView> weight, Out2 to_x,
                               std::span<const Out2> gradient) {
-        grouped_linear_backward(d, g.by_slot, x, g.by_token, weight, dx, gradient, pass.precision);
+        grouped_linear_backward(d, g.by_slot, x, g.by_token, weight, to_x, gradient,
+                                pass.precision);
       };
-      if (!mine.gate_up.empty() && !to.gate_up.empty()) {
-        return inputs(d_gate_up, mine.gate_up, to.gate_up);
-      }
-      inputs(gate(d_gate_up), mine.gate, to.gate);
-      inputs(up(d_gate_up), mine.up, to.up);
+      const bool joined = !mine.gate_up.empty() && !to.gate_up.empty();
+      const bool fp8 = is_fp8(pass.precision);
+      if (joined) inputs(d_gate_up, mine.gate_up, fp8 ? Out2() : dx, to.gate_up);
+      if (joined && !fp8) return;
+      inputs(gate(d_gate_up), mine.gate, dx, joined ? std::span<const Out2>() : to.gate);
+      inputs(up(d_gate_up), mine.up, dx, joined ? std::span<const Out2>() : to.up);
     });
     for (int64_t i = 0; i < slots; ++i) {
       d_gates.data()[i] += d_slot_gates.data()[routing.slot_of.data()[i]];
