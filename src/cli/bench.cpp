@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cli/bench_trace.h"
 #include "cli/command.h"
 #include "cli/options.h"
 #include "core/files.h"
@@ -22,7 +23,8 @@ struct Options {
   int64_t prefill = 512, decode = 128;
   std::vector<int32_t> depths{0, 8192}, batches{1, 4};
   Precision precision = Precision::kFp32;
-  std::string format;
+  std::string format, trace;
+  double speed = 1;
   bool json = false;
 };
 
@@ -112,6 +114,11 @@ void print_row(const Row& row) {
 int run(const Options& o) {
   const Pretrained pretrained = load(o.model, o.format);
   Transformer& model = *pretrained.model;
+  if (!o.trace.empty()) {
+    const int code = bench_trace(model, o.trace, o.speed, o.precision, o.json);
+    pretrained.check_intact();
+    return code;
+  }
   OrderedJson rows = OrderedJson::array();
   if (!o.json) {
     fmt::print("{:<8}{:>8}{:>7}{:>12}{:>12}{:>11}\n", "phase", "depth", "batch", "tokens/s",
@@ -153,6 +160,7 @@ void add_bench(Cli& cli) {
       "  hadal bench MODEL --depth 0,8192 --batch 1,4\n"
       "  hadal bench bench/shapes/S.json --prefill 512 --decode 128 --json\n"
       "  hadal bench bench/shapes/M.json --format int8 --depth 0 --batch 1,4,16\n"
+      "  hadal bench MODEL --trace requests.jsonl --speed 2\n"
       "A config.json without weights runs on random ones. The cache of --depth tokens is\n"
       "zeros. Roofs are measured before and after each row; one whose roofs differ by a tenth is\n"
       "repeated once, then called unstable.\n");
@@ -164,6 +172,10 @@ void add_bench(Cli& cli) {
   add_option(command, "--batch", o->batches, "texts at a time (1,4)").delimiter(',');
   add_option(command, "--format", o->format,
              "of random weights: bf16 (default), fp32, int8, int4, int4-uniform");
+  add_option(command, "--trace", o->trace,
+             "replay requests instead, JSON lines: arrival (s), prompt_tokens, output_tokens; or\n"
+             "timestamp (ms), input_length, output_length, hash_ids");
+  add_option(command, "--speed", o->speed, "replay so many times as fast (1)");
   add_precision(command, o->precision);
   add_json(command, o->json);
   add_threads(command);

@@ -1,5 +1,4 @@
-// Ten thousand texts at random through a stand-in model whose every token depends on what the cache
-// holds, so that a page in the wrong place is a wrong text.
+// Ten thousand texts at random through a stand-in model.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,81 +7,20 @@
 #include <thread>
 
 #include "infer/engine.h"
-#include "tests/support/testing.h"
+#include "tests/support/stand_in_model.h"
 
 namespace hadal {
 namespace {
 
 using Tokens = std::vector<int32_t>;
 
-constexpr int32_t kVocabulary = 50;
-constexpr int64_t kWindow = 70;  // more than a page
-
-int32_t short_rule(int32_t newest) {
-  return (newest * 7 + 3) % kVocabulary;
-}
-// After an even token by that token alone, else by the last 70.
-int32_t next_of(int32_t newest, int64_t sum) {
-  return newest % 2 == 0 ? short_rule(newest) : static_cast<int32_t>((sum * 31 + 5) % kVocabulary);
-}
-
-class StandIn final : public ServedModel {
- public:
-  StandIn() {
-    config_.vocab_size = kVocabulary;
-    config_.hidden_size = 1;
-    config_.max_position_embeddings = 512;
-  }
-  const ModelConfig& config() const override { return config_; }
-  std::vector<CacheSpec> cache_specs() const override { return {{1}, {1}}; }
-  bool drafts() const override { return true; }
-
-  void step(Ids ids, StepPass& pass, Out2 h) override {
-    for (const StepSpan& s : pass.spans) {
-      for (int64_t i = s.begin; i < s.end; ++i) {
-        const int64_t position = s.position + i - s.begin;
-        write(pass, 0, s, position, ids.data()[i]);
-        const int64_t first = std::max<int64_t>(position + 1 - kWindow, 0);
-        const Out2 rows = window_.view().rows(0, position + 1 - first);
-        pass.cache.read(s.sequence, 0, first, rows);
-        int64_t sum = 0;
-        for (int64_t r = 0; r < rows.dim(0); ++r) sum += static_cast<int64_t>(*rows.row(r));
-        h.row(i)[0] = static_cast<float>(next_of(ids.data()[i], sum));
-      }
-    }
-  }
-  void mtp_step(Ids next_ids, In2, StepPass& pass, Out2 h) override {
-    for (const StepSpan& s : pass.spans) {
-      for (int64_t i = s.begin; i < s.end; ++i) {
-        write(pass, 1, s, s.position + i - s.begin, next_ids.data()[i]);
-        h.row(i)[0] = static_cast<float>(short_rule(next_ids.data()[i]));
-      }
-    }
-  }
-  void head(In2 h, const StepPass&, Out2 logits) override {
-    for (int64_t i = 0; i < h.dim(0); ++i) {
-      std::fill_n(logits.row(i), kVocabulary, 0.0f);
-      logits.row(i)[static_cast<int64_t>(h.row(i)[0])] = 1;
-    }
-  }
-
- private:
-  static void write(StepPass& pass, int64_t layer, const StepSpan& s, int64_t position,
-                    int32_t id) {
-    const float value = static_cast<float>(id);
-    pass.cache.write(s.sequence, layer, position, In2(&value, {1, 1}));
-  }
-  ModelConfig config_;
-  Matrix window_{{kWindow, 1}};
-};
-
 Tokens expected(Tokens tokens, int64_t count) {
   const auto prompt = tokens.size();
   while (tokens.size() < prompt + static_cast<size_t>(count)) {
-    const auto window = std::min<size_t>(tokens.size(), kWindow);
+    const auto window = std::min<size_t>(tokens.size(), StandInModel::kWindow);
     int64_t sum = 0;
     for (size_t i = tokens.size() - window; i < tokens.size(); ++i) sum += tokens[i];
-    tokens.push_back(next_of(tokens.back(), sum));
+    tokens.push_back(StandInModel::next_of(tokens.back(), sum));
   }
   return {tokens.begin() + static_cast<int64_t>(prompt), tokens.end()};
 }
@@ -97,7 +35,7 @@ struct Record {
 class Simulation {
  public:
   Simulation(uint64_t seed, const EngineOptions& options)
-      : rng_(seed), engine_(std::make_unique<StandIn>(), options) {}
+      : rng_(seed), engine_(std::make_unique<StandInModel>(), options) {}
 
   void run(int64_t requests) {
     int64_t idle_steps = 0;
@@ -143,8 +81,10 @@ class Simulation {
     Request& q = r->request;
     Rng family(static_cast<uint64_t>(rng_.below(8)), 77);  // prompts begin alike
     const int64_t alike = rng_.below(170), own = 1 + rng_.below(40);
-    for (int64_t i = 0; i < alike; ++i) q.prompt.push_back(int32_t(family.below(kVocabulary)));
-    for (int64_t i = 0; i < own; ++i) q.prompt.push_back(int32_t(rng_.below(kVocabulary)));
+    for (int64_t i = 0; i < alike; ++i)
+      q.prompt.push_back(int32_t(family.below(StandInModel::kVocabulary)));
+    for (int64_t i = 0; i < own; ++i)
+      q.prompt.push_back(int32_t(rng_.below(StandInModel::kVocabulary)));
     q.max_tokens = rng_.below(4) == 0 ? rng_.below(300) : rng_.below(20);
     q.sampling.temperature = 0;
     q.caller = str(rng_.below(5));
@@ -195,7 +135,7 @@ TEST(engine_simulation, the_same_without_a_prefix_cache_and_with_generated_pages
 
 TEST(engine_simulation, threads_submit_and_cancel_while_it_runs) {
   constexpr int kThreads = 4, kEach = 100;
-  Engine engine(std::make_unique<StandIn>(),
+  Engine engine(std::make_unique<StandInModel>(),
                 {.cache_dtype = DType::kF32, .cache_tokens = 12 * KvCache::kPageTokens});
   std::atomic<int> ended{0}, wrong{0};
   std::jthread runner([&](const std::stop_token& stop) { engine.run(stop); });
@@ -205,7 +145,7 @@ TEST(engine_simulation, threads_submit_and_cancel_while_it_runs) {
       callers.emplace_back([&, t] {
         for (int i = 0; i < kEach; ++i) {
           Request r;
-          r.prompt = {t, i % kVocabulary, 3};
+          r.prompt = {t, i % StandInModel::kVocabulary, 3};
           r.sampling.temperature = 0;
           r.max_tokens = 5 + i;
           r.caller = str(t);
