@@ -15,9 +15,14 @@ void append(std::span<const double> x, Vector& y) {
   y.insert(y.end(), x.begin(), x.end());
 }
 
-// One head, causal: appends o_t = sum_{j <= t} softmax_j(scale * q_t . k_j) v_j to out[t].
-void attend(const Rows& q, const Rows& k, const Rows& v, double scale, Rows& out) {
+// One head, causal: appends o_t = sum_{j <= t} softmax_j(scale * q_t . k_j) v_j to out[t]; zeros
+// where t < first.
+void attend(const Rows& q, const Rows& k, const Rows& v, double scale, size_t first, Rows& out) {
   for (size_t t = 0; t < q.size(); ++t) {
+    if (t < first) {
+      append(Vector(v[t].size()), out[t]);
+      continue;
+    }
     Vector weights;
     for (size_t j = 0; j <= t; ++j) weights.push_back(scale * dot(q[t], k[j]));
     weights = softmax(weights);
@@ -72,7 +77,7 @@ Rows Model::mla(const Rows& h, const std::string& prefix) const {
       append(rotate(part(kv_a[t], latent, rope), position, group), k[t]);
       append(part(kv[t], kv_at + nope, c.v_head_dim), v[t]);
     }
-    attend(q, k, v, softmax_scale(), o);  // eq. 10
+    attend(q, k, v, softmax_scale(), first_query_, o);  // eq. 10
   }
   return linear(o, prefix + ".o_proj", c.attention_bias);  // eq. 11
 }
@@ -111,7 +116,7 @@ Rows Model::gqa(const Rows& h, const std::string& prefix) const {
       k[t] = rotate(part(k_all[t], i / sharing * dim, dim), position, group);
       append(part(v_all[t], i / sharing * dim, dim), v[t]);
     }
-    attend(q, k, v, softmax_scale(), o);
+    attend(q, k, v, softmax_scale(), first_query_, o);
   }
   return linear(o, prefix + ".o_proj", bias);
 }

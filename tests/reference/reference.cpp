@@ -134,6 +134,16 @@ Output Model::forward(std::span<const int32_t> ids,
   return out;
 }
 
+Rows Model::last_logits(std::span<const int32_t> ids, int64_t count) {
+  HADAL_CHECK(config_.num_hidden_layers == 1, kInternal, "a model of ", config_.num_hidden_layers,
+              " layers reads all of its attention");
+  first_query_ = ids.size() - size_t(count);
+  Rows logits = forward(ids).logits;
+  first_query_ = 0;
+  logits.erase(logits.begin(), logits.end() - count);
+  return logits;
+}
+
 namespace {
 
 // -log softmax(logits)[target]

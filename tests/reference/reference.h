@@ -51,6 +51,9 @@ class Model {
   // One sequence. mtp_ids[k]: the tokens that module k reads, k + 1 places on.
   Output forward(std::span<const int32_t> ids,
                  std::span<const std::vector<int32_t>> mtp_ids = {}) const;
+  // Logits of the last `count` tokens alone: attention before them is left out, which nothing else
+  // reads where there is one layer. Error{kInternal} for more.
+  Rows last_logits(std::span<const int32_t> ids, int64_t count);
   LossTerms losses(const Batch& batch, const TrainOptions& options) const;
 
   Vector& parameter(const std::string& name) { return parameters_.at(name).values; }
@@ -91,6 +94,7 @@ class Model {
   ModelConfig config_;
   std::unordered_map<std::string, Matrix> parameters_;
   std::vector<Vector> frequencies_;  // [group][pair]
+  size_t first_query_ = 0;           // tokens before it attend to nothing
 };
 
 double dot(std::span<const double> a, std::span<const double> b);
