@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "cli/options.h"
+
 namespace hadal {
 namespace {
 
@@ -69,8 +71,9 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
       .type_name("TEXT")
       .repeatable();
   add_option(command, "--speculate", args.speculate, "auto, off, or drafts a step (auto)");
-  add_option(command, "--cache-dtype", args.cache, "of the KV cache: bf16 or fp32 (bf16)")
-      .one_of({"bf16", "fp32"});
+  add_cache_dtype(
+      command, [&args](DType dtype) { args.engine.cache_dtype = dtype; },
+      "of the KV cache: bf16, fp32 or fp8 (bf16)");
   add_option(command, "--cache-tokens", args.engine.cache_tokens,
              "limit of the KV cache (as many as a quarter of the memory holds)")
       .range(1, int64_t{1} << 40);
@@ -78,7 +81,6 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
 
 void finish_generation_args(GenerationArgs& args) {
   args.request.speculation = parse_speculation(args.speculate);
-  args.engine.cache_dtype = args.cache == "fp32" ? DType::kF32 : DType::kBF16;
   check_sampling(args.request.sampling);
 }
 

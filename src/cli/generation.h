@@ -34,7 +34,7 @@ struct GenerationArgs {
   Request request;
   EngineOptions engine;
   std::vector<std::string> stops;
-  std::string speculate = "auto", cache = "bf16";
+  std::string speculate = "auto";
 };
 void add_generation_args(CLI::App* command, GenerationArgs& args);
 // After parsing. Error{kUsage} names what is out of range.

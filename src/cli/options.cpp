@@ -30,6 +30,18 @@ void add_precision(CLI::App* command, Precision& precision) {
       ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
 }
 
+void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
+                     const std::string& what) {
+  command
+      ->add_option_function<std::string>(
+          "--cache-dtype",
+          [use](const std::string& name) {
+            use(name == "fp32" ? DType::kF32 : name == "fp8" ? DType::kF8E4M3 : DType::kBF16);
+          },
+          what)
+      ->check(CLI::IsMember({"bf16", "fp32", "fp8"}));
+}
+
 void print_json(const OrderedJson& json) {
   std::cout << json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) << "\n";
 }

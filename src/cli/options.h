@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,9 @@ void add_threads(CLI::App* command);
 void add_json(CLI::App* command, bool& json, const std::string& what = "print one JSON object");
 // --dtype fp32|bf16: of the Linears' arithmetic.
 void add_precision(CLI::App* command, Precision& precision);
+// --cache-dtype bf16|fp32|fp8, of the KV cache.
+void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
+                     const std::string& what);
 // One line on standard output.
 void print_json(const OrderedJson& json);
 

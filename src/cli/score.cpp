@@ -19,6 +19,7 @@ namespace {
 
 struct Options {
   std::string model, file, against;
+  std::optional<DType> cache;
   ScoreOptions score;
   bool json = false;
 };
@@ -33,7 +34,7 @@ Pretrained load_as_stored(const std::string& folder) {
 int run_against(const Options& o) {
   const Pretrained model = load_as_stored(o.model), reference = load_as_stored(o.against);
   const Tokenizer tokenizer = Tokenizer::load(o.model);
-  const DivergenceOptions options{o.score.context, o.score.precision};
+  const DivergenceOptions options{o.score.context, o.score.precision, o.cache};
   Divergence divergence;
   const auto prefix = tokenizer.prefix_ids();
   read_documents(o.file, [&](std::string_view text) {
@@ -62,6 +63,7 @@ int run_against(const Options& o) {
 
 int run(const Options& o) {
   if (!o.against.empty()) return run_against(o);
+  HADAL_CHECK(!o.cache, kUsage, "--cache-dtype says what to compare --against a model");
   const auto model = load_fp32_model(o.model, false);
   const Tokenizer tokenizer = Tokenizer::load(o.model);
   const Score score = score_file(*model, tokenizer, o.file, o.score);
@@ -92,12 +94,17 @@ void add_score(Cli& cli) {
       "  hadal score QUANTISED story.txt --against MODEL\n"
       "How far QUANTISED's predictions are from MODEL's: Kullback-Leibler divergence in\n"
       "nats a token, mean and 99th percentile, and how often both prefer the same token;\n"
-      "windows of --context (default 512) follow each other.\n");
+      "windows of --context (default 512) follow each other.\n"
+      "  hadal score MODEL story.txt --against MODEL --cache-dtype fp8\n"
+      "What a smaller KV cache costs.\n");
   auto o = std::make_shared<Options>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "FILE", o->file, ".txt, .jsonl, or .zst of them").required();
   add_option(command, "--against", o->against, "model folder to compare the predictions with")
       .type_name("MODEL");
+  add_cache_dtype(
+      command, [o](DType dtype) { o->cache = dtype; },
+      "with --against: MODEL reads from a KV cache, bf16, fp32 or fp8");
   add_option(command, "--context", o->score.context,
              "tokens of a window; default: the model's context, at most 2048")
       .range(2, int64_t{1} << 20)

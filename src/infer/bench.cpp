@@ -108,12 +108,9 @@ double weight_bytes(const Transformer& model, int64_t rows) {
 }
 
 double cache_bytes(const Transformer& model, DType dtype) {
-  const auto specs = model.cache_specs();
-  int64_t elements = 0;
-  for (int64_t i = 0; i < model.config().num_hidden_layers; ++i) {
-    elements += specs[static_cast<size_t>(i)].elements;
-  }
-  return double(elements * dtype_size(dtype));
+  auto specs = model.cache_specs();
+  specs.resize(static_cast<size_t>(model.config().num_hidden_layers));  // without MTP
+  return double(KvCache(specs, dtype).bytes_per_token());
 }
 
 // Without the head, which a prompt needs once.

@@ -27,6 +27,22 @@ int64_t top(std::span<const float> x) {
   return std::max_element(x.begin(), x.end()) - x.begin();
 }
 
+// A prompt's rows read what they and those before them left in the cache.
+void logits_through_cache(Transformer& model, Ids ids, DType dtype, Precision precision,
+                          Out2 logits) {
+  const int64_t rows = ids.dim(0);
+  KvCache cache(model.cache_specs(), dtype);
+  const StepSpan span{0, rows, cache.add_sequence(), 0};
+  cache.extend(span.sequence, rows);
+  std::vector<int32_t> positions(static_cast<size_t>(rows));
+  std::iota(positions.begin(), positions.end(), 0);
+  Arena scratch;
+  StepPass pass{Path::kPrompt, cache, scratch, {positions.data(), {rows}}, {&span, 1}, precision};
+  const Out2 h = scratch.floats(rows, model.config().hidden_size);
+  model.step(ids, pass, h);
+  model.head(h, pass, logits);
+}
+
 }  // namespace
 
 double Divergence::mean() const {
@@ -71,7 +87,11 @@ void compare_document(Transformer& model, Transformer& reference, std::span<cons
     const int64_t rows = std::min(context, length - 1 - begin);
     const Ids window(ids.data() + begin, {rows});
     const Tensor<float, 2> ours({rows, a.vocab_size}), theirs({rows, a.vocab_size});
-    model.logits(window, options.precision, ours);
+    if (options.cache) {
+      logits_through_cache(model, window, *options.cache, options.precision, ours);
+    } else {
+      model.logits(window, options.precision, ours);
+    }
     reference.logits(window, options.precision, theirs);
     std::vector<float> kl(static_cast<size_t>(rows));
     std::vector<uint8_t> same(kl.size());

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct Divergence {
 struct DivergenceOptions {
   int64_t context = 0;  // tokens of a window; 0: what the models have, at most 512
   Precision precision = Precision::kFp32;
+  // What the model (not the reference) keeps of earlier tokens, as when it serves.
+  std::optional<DType> cache = {};
 };
 
 // KL(softmax(reference) || softmax(model)) of one row, in double precision; NaN stays visible.

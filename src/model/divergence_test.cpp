@@ -67,6 +67,22 @@ TEST(Divergence, of_formats_is_none_small_and_larger) {
   EXPECT_GT(int4, 10 * int8);
 }
 
+TEST(Divergence, of_caches_is_none_small_and_larger) {
+  const Pretrained model = load(source_dir() / "tests/golden/v3_mtp");
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 40; ++i) ids.push_back(int32_t(i * 7 % model.model->config().vocab_size));
+  const auto through = [&](DType cache) {
+    Divergence d;
+    compare_document(*model.model, *model.model, ids, {.context = 20, .cache = cache}, d);
+    return d.mean();
+  };
+  const double bf16 = through(DType::kBF16), fp8 = through(DType::kF8E4M3);
+  EXPECT_LT(std::abs(through(DType::kF32)), 1e-9);
+  EXPECT_GT(bf16, 0);
+  EXPECT_GT(fp8, 10 * bf16);
+  EXPECT_LT(fp8, 0.02);
+}
+
 TEST(Divergence, refuses_models_that_do_not_fit) {
   const Pretrained a = load(source_dir() / "tests/golden/v3_mtp");
   ModelConfig config = a.model->config();

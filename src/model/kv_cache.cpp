@@ -1,20 +1,27 @@
 #include "model/kv_cache.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
+#include "core/parallel.h"
+
 namespace hadal {
+namespace {
+
+constexpr int64_t kRowsPerTask = 64;
+
+}  // namespace
 
 KvCache::KvCache(std::vector<CacheSpec> layers, DType dtype, int64_t max_tokens)
     : layers_(std::move(layers)), dtype_(dtype), max_pages_(pages_for(max_tokens)) {
-  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kUsage, "cache dtype ",
-              dtype_name(dtype), " is not supported; expected F32 or BF16");
+  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF8E4M3, kUsage,
+              "cache dtype ", dtype_name(dtype),
+              " is not supported; expected F32, BF16 or F8_E4M3");
   HADAL_CHECK(max_tokens >= 0, kUsage, "cache limit ", max_tokens, " tokens is negative");
-  for (const CacheSpec& layer : layers_) {
+  for (int64_t layer = 0; layer < this->layers(); ++layer) {
     layer_offset_.push_back(page_bytes_);
-    page_bytes_ += kPageTokens * layer.elements * dtype_size(dtype_);
+    page_bytes_ += kPageTokens * row(layer).bytes();
   }
 }
 
@@ -153,14 +160,9 @@ void KvCache::write(Sequence sequence, int64_t layer, int64_t first, In2 rows) {
     HADAL_CHECK(holders(id) == 1, kInternal, "cache: page ", id, " is shared by ", holders(id),
                 " and cannot be written");
   }
+  const CachedRow format = row(layer);
   for (int64_t t = 0; t < rows.dim(0); ++t) {
-    std::byte* target = row(s, layer, first + t);
-    if (dtype_ == DType::kF32) {
-      std::memcpy(target, rows.row(t), static_cast<size_t>(width) * sizeof(float));
-      continue;
-    }
-    auto* out = reinterpret_cast<bf16*>(target);
-    for (int64_t d = 0; d < width; ++d) out[d] = to_bf16(rows.row(t)[d]);
+    format.write(rows.row(t), row_of(s, layer, first + t));
   }
 }
 
@@ -169,15 +171,12 @@ void KvCache::read(Sequence sequence, int64_t layer, int64_t first, Out2 rows) c
   const int64_t width = elements(layer);
   HADAL_CHECK(rows.dim(1) == width && first >= 0 && first + rows.dim(0) <= s.length, kShape,
               "cache: tokens ", first, " to ", first + rows.dim(0), " of a sequence of ", s.length);
-  for (int64_t t = 0; t < rows.dim(0); ++t) {
-    const std::byte* source = row(s, layer, first + t);
-    if (dtype_ == DType::kF32) {
-      std::memcpy(rows.row(t), source, static_cast<size_t>(width) * sizeof(float));
-      continue;
+  const CachedRow format = row(layer);
+  parallel_for(rows.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      format.read(row_of(s, layer, first + t), rows.row(t));
     }
-    const auto* in = reinterpret_cast<const bf16*>(source);
-    for (int64_t d = 0; d < width; ++d) rows.row(t)[d] = to_float(in[d]);
-  }
+  });
 }
 
 std::span<const std::byte* const> KvCache::pages(Sequence sequence, int64_t layer) const {
@@ -192,10 +191,10 @@ int64_t KvCache::bytes_allocated() const {
   return page_bytes_ * static_cast<int64_t>(pages_.size());
 }
 
-std::byte* KvCache::row(const SequenceState& s, int64_t layer, int64_t token) const {
+std::byte* KvCache::row_of(const SequenceState& s, int64_t layer, int64_t token) const {
   const auto page = static_cast<size_t>(s.pages[static_cast<size_t>(token / kPageTokens)]);
   return pages_[page].memory.data() + layer_offset_[static_cast<size_t>(layer)] +
-         token % kPageTokens * elements(layer) * dtype_size(dtype_);
+         token % kPageTokens * row(layer).bytes();
 }
 
 KvCache::SequenceState& KvCache::state(Sequence sequence) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/cached_row.h"
 
 namespace hadal {
 
@@ -12,12 +13,13 @@ namespace hadal {
 // values.
 struct CacheSpec {
   int64_t elements = 0;
+  int64_t exact = 0;  // at the end: BF16 in an FP8 cache (ops/cached_row.h)
 };
 
 // Pages of opaque rows from one pool. A page holds page_tokens tokens in every layer; a sequence is
 // a list of pages and a length. Full pages may belong to several sequences, and to a keeper beside
-// them (the prefix cache); a page is free when nobody holds it. Rows are FP32 or BF16 (rounded to
-// nearest even when written). One thread at a time.
+// them (the prefix cache); a page is free when nobody holds it. Rows are FP32, BF16 or FP8
+// (ops/cached_row.h). One thread at a time.
 class KvCache {
  public:
   static constexpr int64_t kPageTokens = 64;
@@ -61,7 +63,10 @@ class KvCache {
   // Page addresses of this layer, for ops/attention.h paged_attention.
   std::span<const std::byte* const> pages(Sequence sequence, int64_t layer) const;
 
-  DType dtype() const { return dtype_; }
+  CachedRow row(int64_t layer) const {
+    const CacheSpec& spec = layers_[size_t(layer)];
+    return {dtype_, spec.elements, spec.exact};
+  }
   int64_t elements(int64_t layer) const { return layers_[size_t(layer)].elements; }
   int64_t layers() const { return int64_t(layers_.size()); }
   int64_t bytes_per_token() const;  // over all layers
@@ -79,7 +84,7 @@ class KvCache {
     std::vector<Page> pages;
     std::vector<std::vector<const std::byte*>> addresses;  // [layer][page]
   };
-  std::byte* row(const SequenceState& s, int64_t layer, int64_t token) const;
+  std::byte* row_of(const SequenceState& s, int64_t layer, int64_t token) const;
   SequenceState& state(Sequence sequence);
   const SequenceState& state(Sequence sequence) const;
   PageState& page_state(Page page);

@@ -27,8 +27,27 @@ class KvCacheTest : public testing::Test {
 TEST_F(KvCacheTest, takes_exactly_what_the_specs_say) {
   EXPECT_EQ(cache_.bytes_per_token(), 8 * 4);
   EXPECT_EQ(KvCache({{5}, {3}}, DType::kBF16).bytes_per_token(), 8 * 2);
+  // Codes with their scales, and the exact numbers at the end of each.
+  EXPECT_EQ(KvCache({{140, 4}, {3, 1}}, DType::kF8E4M3).bytes_per_token(),
+            (136 + 2 * 4 + 4 * 2) + (2 + 4 + 2));
   cache_.extend(cache_.add_sequence(), kPage + 1);
   EXPECT_EQ(cache_.bytes_allocated(), 2 * kPage * 8 * 4);
+}
+
+TEST_F(KvCacheTest, fp8_rows_come_back_as_near_as_codes_are) {
+  KvCache cache({{200, 10}}, DType::kF8E4M3);
+  const auto s = cache.add_sequence();
+  cache.extend(s, kPage + 5);
+  const Matrix rows = random_matrix(kPage + 5, 200, 1);
+  cache.write(s, 0, 0, rows);
+  Matrix back({kPage, 200});
+  cache.read(s, 0, 5, back);
+  for (int64_t t = 0; t < kPage; ++t) {
+    for (int64_t d = 0; d < 200; ++d) {
+      const float want = rows.row(t + 5)[d], bound = d < 190 ? 0x1p-4f : 0x1p-8f;
+      EXPECT_NEAR(back.row(t)[d], want, bound * std::abs(want) + 0x1p-9f);
+    }
+  }
 }
 
 TEST_F(KvCacheTest, a_shared_page_lives_as_long_as_anybody_holds_it) {

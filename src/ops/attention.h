@@ -4,6 +4,7 @@
 
 #include "core/arena.h"
 #include "core/tensor.h"
+#include "ops/cached_row.h"
 
 namespace hadal {
 
@@ -47,8 +48,7 @@ void attention_backward(In2 d_o, In2 q, In2 k, In2 v, In2 o, In2 lse,
 // + v_dim). MLA in its absorbed form is the case kv_heads = 1 whose value is the first kv_lora_rank
 // numbers of the key (DeepSeek-V2 paper, sec. 2.1; V3 report, sec. 2.1.1).
 struct PagedLayout {
-  DType dtype = DType::kF32;  // F32 or BF16
-  int64_t row_elements = 0;   // numbers of a cached token
+  CachedRow row{};
   int64_t page_tokens = 0;
   int64_t key_first = 0, key_stride = 0;
   int64_t value_first = 0, value_stride = 0;

@@ -83,9 +83,12 @@ BENCHMARK(attention_gradient)->Apply(sequences);
 void decode(benchmark::State& state, AttentionShape shape, int64_t row_elements) {
   const int64_t depth = state.range(0), pages = (depth + 63) / 64;
   const bool latent = shape.kv_heads == 1;
-  const PagedLayout layout{
-      DType::kBF16, row_elements, 64, 0, shape.qk_dim, latent ? 0 : shape.kv_heads * shape.qk_dim,
-      shape.v_dim};
+  const PagedLayout layout{{DType::kBF16, row_elements},
+                           64,
+                           0,
+                           shape.qk_dim,
+                           latent ? 0 : shape.kv_heads * shape.qk_dim,
+                           shape.v_dim};
   Tensor<bf16, 2> cache({pages * 64, row_elements});
   Rng rng(1, 5);
   for (int64_t i = 0; i < cache.size(); ++i) {

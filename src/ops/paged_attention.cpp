@@ -24,13 +24,14 @@ int64_t splits_of(const PagedSequence& s) {
 
 void check_layout(const PagedLayout& l, const AttentionShape& s) {
   constexpr const char* kOp = "paged_attention";
-  HADAL_CHECK(l.dtype == DType::kF32 || l.dtype == DType::kBF16, kShape, kOp, ": the cache holds ",
-              dtype_name(l.dtype), ", expected F32 or BF16");
+  const DType dtype = l.row.dtype;
+  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF8E4M3, kShape, kOp,
+              ": the cache holds ", dtype_name(dtype), ", expected F32, BF16 or F8_E4M3");
   HADAL_CHECK(l.page_tokens > 0, kShape, kOp, ": pages of ", l.page_tokens, " tokens");
   const auto check_columns = [&](const char* name, int64_t first, int64_t stride, int64_t width) {
     const int64_t last = first + (s.kv_heads - 1) * stride;
-    HADAL_CHECK(first >= 0 && stride >= 0 && last + width <= l.row_elements, kShape, kOp, ": ",
-                name, " heads reach column ", last + width, " of a cached row of ", l.row_elements);
+    HADAL_CHECK(first >= 0 && stride >= 0 && last + width <= l.row.elements, kShape, kOp, ": ",
+                name, " heads reach column ", last + width, " of a cached row of ", l.row.elements);
   };
   check_columns("key", l.key_first, l.key_stride, s.qk_dim);
   check_columns("value", l.value_first, l.value_stride, s.v_dim);
@@ -117,8 +118,8 @@ AttentionPart part_of(const PagedCall& call, const PagedTask& task) {
   const int64_t tokens = split_tokens(sequence.length), kv_head = task.begin / call.group();
   AttentionPart part;
   part.dims = dims_of(call.shape);
-  part.keys = {sequence.pages.data(), l.page_tokens, l.row_elements,
-               l.key_first + kv_head * l.key_stride, l.dtype == DType::kBF16};
+  part.keys = {sequence.pages.data(), l.page_tokens, l.row.elements,
+               l.key_first + kv_head * l.key_stride, l.row.dtype == DType::kBF16};
   part.values = part.keys;
   part.values.first = l.value_first + kv_head * l.value_stride;
   part.key_begin = task.split * tokens;
@@ -134,6 +135,25 @@ AttentionPart part_of(const PagedCall& call, const PagedTask& task) {
   part.max = task.row->max + slot;
   part.sum = task.row->sum + slot;
   return part;
+}
+
+// Keys and values of a part as FP32 in memory of the thread's own, in one page.
+void widen(const PagedCall& call, int64_t row, float* memory, const std::byte** page,
+           AttentionPart& part) {
+  const PagedLayout& l = call.layout;
+  const auto pages = call.sequence(row).pages;
+  const int64_t count = part.key_end - part.key_begin;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t token = part.key_begin + i;
+    const std::byte* from = pages[static_cast<size_t>(token / l.page_tokens)];
+    l.row.read(from + token % l.page_tokens * l.row.bytes(), memory + i * l.row.elements);
+  }
+  *page = reinterpret_cast<const std::byte*>(memory);
+  part.keys.pages = part.values.pages = page;
+  part.keys.page_rows = part.values.page_rows = count;
+  part.columns.visible -= part.key_begin;
+  part.key_begin = 0;
+  part.key_end = count;
 }
 
 // The output of a head, from its parts in order.
@@ -152,6 +172,15 @@ void join_parts(const Kernels& kernel, const PagedCall& call, const PagedRow& ro
   kernel.scale_row(1 / sum, o, width);
 }
 
+int64_t longest_split(const PagedCall& call, int64_t begin, int64_t end) {
+  int64_t most = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t length = call.sequence(i).length;
+    most = std::max(most, std::min(length, split_tokens(length)));
+  }
+  return most;
+}
+
 // Rows [begin, end).
 void attend(const PagedCall& call, int64_t begin, int64_t end, Arena& scratch) {
   const Arena::Scope scope(scratch);
@@ -160,9 +189,16 @@ void attend(const PagedCall& call, int64_t begin, int64_t end, Arena& scratch) {
   const View<PagedTask, 1> tasks = make_tasks(call, rows, scratch);
   const Workspaces workspaces(scratch,
                               kernel.attention_workspace(call.shape.qk_dim, call.shape.v_dim));
+  const bool fp8 = call.layout.row.dtype == DType::kF8E4M3;
+  const Workspaces wide(scratch,
+                        fp8 ? longest_split(call, begin, end) * call.layout.row.elements : 0);
   const auto kernel_part = call.few() ? kernel.attention_few_part : kernel.attention_part;
   parallel_tasks(tasks.dim(0), [&](int64_t i) {
-    kernel_part(part_of(call, tasks.data()[i]), workspaces.mine());
+    const PagedTask& task = tasks.data()[i];
+    AttentionPart part = part_of(call, task);
+    const std::byte* page = nullptr;
+    if (fp8) widen(call, task.row->row, wide.mine(), &page, part);
+    kernel_part(part, workspaces.mine());
   });
   const int64_t heads = call.shape.heads;
   parallel_for(rows.dim(0) * heads, 16, [&](int64_t first, int64_t last) {

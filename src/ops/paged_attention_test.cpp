@@ -22,7 +22,7 @@ Kind kind(const char* name, AttentionShape shape, int64_t page_tokens, int64_t k
   return {
       name,
       shape,
-      {DType::kF32, row_elements, page_tokens, key_first, key_stride, value_first, value_stride}};
+      {{DType::kF32, row_elements}, page_tokens, key_first, key_stride, value_first, value_stride}};
 }
 
 // Heads that share keys: none, few, some, more than a block of 48 and than a task of 192.
@@ -44,21 +44,15 @@ class Cache {
  public:
   Cache(const PagedLayout& layout, int64_t length, uint64_t stream) : layout_(layout) {
     const int64_t pages = (length + layout.page_tokens - 1) / layout.page_tokens;
-    const Matrix numbers = random_matrix(length, layout.row_elements, stream);
-    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const int64_t width = layout.row.elements;
+    const Matrix numbers = random_matrix(length, width, stream);
+    const Matrix nan = filled(1, width, std::numeric_limits<float>::quiet_NaN());
     for (int64_t p = 0; p < pages; ++p) {
-      buffers_.emplace_back(layout.page_tokens * layout.row_elements * dtype_size(layout.dtype));
+      buffers_.emplace_back(layout.page_tokens * layout.row.bytes());
       for (int64_t t = 0; t < layout.page_tokens; ++t) {
         const int64_t token = p * layout.page_tokens + t;
-        for (int64_t d = 0; d < layout.row_elements; ++d) {
-          const float x = token < length ? numbers.row(token)[d] : nan;
-          const int64_t at = t * layout.row_elements + d;
-          if (layout.dtype == DType::kF32) {
-            reinterpret_cast<float*>(buffers_.back().data())[at] = x;
-          } else {
-            reinterpret_cast<bf16*>(buffers_.back().data())[at] = to_bf16(x);
-          }
-        }
+        layout.row.write(token < length ? numbers.row(token) : nan.data(),
+                         buffers_.back().data() + t * layout.row.bytes());
       }
       pages_.push_back(buffers_.back().data());
     }
@@ -69,9 +63,9 @@ class Cache {
   }
   double at(int64_t token, int64_t d) const {
     const std::byte* page = pages_[static_cast<size_t>(token / layout_.page_tokens)];
-    const int64_t i = token % layout_.page_tokens * layout_.row_elements + d;
-    return layout_.dtype == DType::kF32 ? reinterpret_cast<const float*>(page)[i]
-                                        : to_float(reinterpret_cast<const bf16*>(page)[i]);
+    std::vector<float> row(static_cast<size_t>(layout_.row.elements));
+    layout_.row.read(page + token % layout_.page_tokens * layout_.row.bytes(), row.data());
+    return double(row[static_cast<size_t>(d)]);
   }
 
  private:
@@ -120,9 +114,10 @@ Matrix run(const Kind& k, In2 q, const std::vector<PagedSequence>& sequences) {
 TEST(PagedAttention, MatchesTheFormulaOnEveryFamily) {
   for (Kind k : kinds()) {
     const bool large = k.shape.heads > 100;
-    for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
       SCOPED_TRACE(std::string(k.name) + ", " + std::string(dtype_name(dtype)));
-      k.layout.dtype = dtype;
+      k.layout.row.dtype = dtype;
+      k.layout.row.exact = 8;
       const Matrix q = random_matrix(1, k.shape.heads * k.shape.qk_dim, 9, 2);
       for (int64_t length : {1, 7, 96, 192, 193, 700}) {
         if (large && length > 7 && length != 193) continue;
@@ -255,8 +250,8 @@ TEST(PagedAttention, RefusesWrongShapes) {
     change(k);
     return k;
   };
-  EXPECT_ERROR(call(with([](Kind& k) { k.layout.dtype = DType::kF16; }), q, o, one), kShape,
-               "the cache holds F16, expected F32 or BF16");
+  EXPECT_ERROR(call(with([](Kind& k) { k.layout.row.dtype = DType::kF16; }), q, o, one), kShape,
+               "the cache holds F16, expected F32, BF16 or F8_E4M3");
   EXPECT_ERROR(call(with([](Kind& k) { k.layout.page_tokens = 0; }), q, o, one), kShape,
                "pages of 0 tokens");
   EXPECT_ERROR(call(with([](Kind& k) { k.layout.value_first = 17; }), q, o, one), kShape,

@@ -213,13 +213,8 @@ class Gqa final : public Attention {
             {pass.cache.pages(s.sequence, cache_layer), s.position + (t - s.begin) + 1});
       }
     }
-    const PagedLayout paged{pass.cache.dtype(),
-                            2 * kv_heads_ * dim_,
-                            KvCache::kPageTokens,
-                            0,
-                            dim_,
-                            kv_heads_ * dim_,
-                            dim_};
+    const PagedLayout paged{
+        pass.cache.row(cache_layer), KvCache::kPageTokens, 0, dim_, kv_heads_ * dim_, dim_};
     paged_attention(q, sequences, paged, shape(kv_heads_, Precision::kFp32), o, pass.scratch);
   }
 

@@ -60,7 +60,7 @@ class Mla final : public Attention {
     Out2 lse;
   };
 
-  CacheSpec cache_spec() const override { return {latent_ + rope_dim_}; }
+  CacheSpec cache_spec() const override { return {latent_ + rope_dim_, rope_dim_}; }
 
   std::unique_ptr<Saved> forward(In2 x, Out2 y, TrainPass& pass) const override {
     auto saved = std::make_unique<MlaSaved>();
@@ -280,8 +280,7 @@ class Mla final : public Attention {
             {pass.cache.pages(s.sequence, cache_layer), s.position + (t - s.begin) + 1});
       }
     }
-    const PagedLayout paged{
-        pass.cache.dtype(), latent_ + rope_dim_, KvCache::kPageTokens, 0, 0, 0, 0};
+    const PagedLayout paged{pass.cache.row(cache_layer), KvCache::kPageTokens, 0, 0, 0, 0};
     paged_attention(q, sequences, paged, absorbed_shape(heads_), o, pass.scratch);
   }
 
@@ -303,7 +302,7 @@ class Mla final : public Attention {
       for (int64_t t = s.begin; t < s.end; ++t) {
         sequences.push_back({pages, s.position + (t - s.begin) + 1});
       }
-      const PagedLayout one_page{DType::kF32, width, length, 0, 0, 0, 0};
+      const PagedLayout one_page{{DType::kF32, width}, length, 0, 0, 0, 0};
       paged_attention(q.rows(s.begin, s.end).cols(g * heads * width, (g + 1) * heads * width),
                       sequences, one_page, absorbed_shape(heads),
                       o.rows(s.begin, s.end).cols(g * heads * latent_, (g + 1) * heads * latent_),
