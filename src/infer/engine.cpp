@@ -155,7 +155,10 @@ void Engine::add_texts(const std::shared_ptr<Job>& job) {
     m->request = &r;
     m->sampling = r.sampling;
     m->sampling.seed += static_cast<uint64_t>(i);
+    // Whether or not drafts pay just now: prompts' pages are for later texts too.
     m->drafting = r.speculation.mode != Speculation::Mode::kOff && model_->drafts();
+    // Texts that drafted by another tree's module rows would draft badly: they keep apart.
+    m->tree = (m->drafting ? "+" : "-") + r.salt;
     m->wants_prompt_logprobs = r.prompt_logprobs >= 0 && i == 0;
     m->prompt = static_cast<int64_t>(r.prompt.size());
     m->tokens = r.prompt;
@@ -206,7 +209,7 @@ Entry Engine::entry_of(const Member& m) const {
     }
   } else if (options_.cache_tokens > 0 && !m.wants_prompt_logprobs) {
     const std::span<const int32_t> tokens(m.tokens.data(), static_cast<size_t>(m.prompt - 1));
-    for (KvCache::Page page : prefix_.peek(tree_of(m), tokens)) {
+    for (KvCache::Page page : prefix_.peek(m.tree, tokens)) {
       e.shared_pages += cache_.holders(page) > 1 ? 1 : 0;
     }
   }
@@ -222,11 +225,6 @@ ScheduleLimits Engine::limits() const {
   return l;
 }
 
-// Texts that drafted by another tree's module rows would draft badly: they keep apart.
-std::string Engine::tree_of(const Member& m) const {
-  return (m.drafting ? "+" : "-") + m.job->request.salt;
-}
-
 // ---- the cache
 
 void Engine::admit(Member& m) {
@@ -239,7 +237,7 @@ void Engine::admit(Member& m) {
   }
   if (!options_.prefix_cache || m.wants_prompt_logprobs) return;
   const std::span<const int32_t> tokens(m.tokens.data(), static_cast<size_t>(m.prompt - 1));
-  const auto pages = prefix_.find(tree_of(m), tokens);
+  const auto pages = prefix_.find(m.tree, tokens);
   cache_.attach(m.sequence, pages);
   m.done = m.mtp_done = cache_.length(m.sequence);
   if (m.stats.preempted > 0) return;
@@ -277,7 +275,7 @@ void Engine::make_pages(int64_t pages) {
 
 void Engine::remember_pages(const Member& m, int64_t tokens) {
   if (!options_.prefix_cache) return;
-  prefix_.insert(tree_of(m), {m.tokens.data(), static_cast<size_t>(tokens)}, m.sequence);
+  prefix_.insert(m.tree, {m.tokens.data(), static_cast<size_t>(tokens)}, m.sequence);
 }
 
 // ---- prompts
@@ -338,18 +336,31 @@ int64_t Engine::room_for_drafts(const Member& m) const {
                            0);
 }
 
+// For good: the module's rows are missing from here on.
+void Engine::stop_drafting(Member& m) {
+  m.drafting = false;
+  m.drafts = 0;
+  m.pending = {};
+}
+
 void Engine::choose_drafts() {
   std::vector<Member*> ready;
   for (const auto& [id, m] : running_) {
     m->drafts = 0;
     if (!m->in_prompt() && !m->in_replay()) ready.push_back(m);
   }
-  const int64_t chosen = controllers_[static_cast<int64_t>(ready.size())].next();
+  const int64_t chosen = controllers_.next(static_cast<int64_t>(ready.size()));
+  // Generated pages that later texts may reuse need the module's rows.
+  const bool hopeful = controllers_.hopeful() || options_.reuse_generated;
   for (Member* m : ready) {
     if (!m->drafting) continue;
     const Speculation& wish = m->request->speculation;
-    const int64_t drafts = wish.mode == Speculation::Mode::kFixed ? wish.draft : chosen;
-    m->drafts = std::min(drafts, room_for_drafts(*m));
+    const bool fixed = wish.mode == Speculation::Mode::kFixed;
+    if (!fixed && !hopeful) {  // what is not read along costs nothing
+      stop_drafting(*m);
+    } else {
+      m->drafts = std::min(fixed ? wish.draft : chosen, room_for_drafts(*m));
+    }
   }
 }
 
@@ -374,8 +385,8 @@ void Engine::run_decode(const Plan& plan) {
   }
   if (members.empty()) return;
   make_pages(pages);
-  read_behind(members);
   const auto began = Clock::now();
+  read_behind(members);
   try {
     batch_.run_generated(ready, replay);
     time_drafts(plan, seconds(Clock::now() - began));
@@ -406,18 +417,19 @@ void Engine::run_apart(std::span<Text* const> ready, std::span<const TextRows> r
 }
 
 // After a while without drafts a module has much to read: not what a drafted step costs.
+void Engine::catch_up(Member& m) {
+  Text* const text = &m;
+  try {
+    batch_.catch_up({&text, 1});
+  } catch (const std::exception&) {  // its drafts are lost, not its text
+    stop_drafting(m);
+  }
+}
+
 void Engine::read_behind(std::span<Member* const> members) {
   for (Member* m : members) {
     const int64_t behind = batch_.pending_rows(*m);
-    if (behind < kMostPending && (m->drafts == 0 || behind <= 2 * (m->drafts + 1))) continue;
-    Text* const text = m;
-    try {
-      batch_.catch_up({&text, 1});
-    } catch (const std::exception&) {  // its drafts are lost, not its text
-      m->drafting = false;
-      m->drafts = 0;
-      m->pending.clear();
-    }
+    if (behind >= kMostPending || (m->drafts > 0 && behind > 2 * (m->drafts + 1))) catch_up(*m);
   }
 }
 
@@ -426,12 +438,12 @@ void Engine::time_drafts(const Plan& plan, double elapsed) {
   int64_t drafts = 0, fresh = 0;
   for (int64_t id : plan.decode) {
     const Member& m = *members_.at(id);
-    if (!m.drafting || m.request->speculation.mode != Speculation::Mode::kAuto) continue;
+    if (m.request->speculation.mode != Speculation::Mode::kAuto) continue;
     drafts = std::max(drafts, m.drafts);
     fresh += m.size() - m.prompt - m.stats.tokens;
   }
   if (fresh > 0) {
-    controllers_[static_cast<int64_t>(plan.decode.size())].record(drafts, fresh, elapsed);
+    controllers_.record(static_cast<int64_t>(plan.decode.size()), drafts, fresh, elapsed);
   }
 }
 
@@ -474,7 +486,8 @@ bool Engine::hand_out_one(Member& m, size_t place) {
 
 void Engine::end(Member& m, Finish finish, std::optional<Error> error) {
   if (m.running && options_.reuse_generated && finish != Finish::kError) {
-    remember_pages(m, m.drafting ? std::min(m.done, m.mtp_done) : m.done);
+    if (batch_.pending_rows(m) > 0) catch_up(m);
+    remember_pages(m, m.tree[0] == '+' ? std::min(m.done, m.mtp_done) : m.done);
   }
   if (m.running) {
     cache_.remove_sequence(m.sequence);

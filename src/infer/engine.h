@@ -84,6 +84,7 @@ class Engine {
   struct Member : Text {
     int64_t id = 0, sample = 0, caller = 0;
     std::shared_ptr<Job> job;
+    std::string tree;  // of the prefix cache
     bool running = false, decoding = false;
     SampleStats stats;
     Clock::time_point since;  // the phase it is in
@@ -103,10 +104,12 @@ class Engine {
   void move_to(Member& m, bool running);
   void make_pages(int64_t pages);
   void choose_drafts();
+  void stop_drafting(Member& m);
   int64_t room_for_drafts(const Member& m) const;
   void run_prompts(const std::vector<Share>& shares);
   void run_decode(const Plan& plan);
   void run_apart(std::span<Text* const> ready, std::span<const TextRows> replay);
+  void catch_up(Member& m);
   void read_behind(std::span<Member* const> members);
   void time_drafts(const Plan& plan, double elapsed);
   void after_prompt(Member& m);
@@ -115,14 +118,13 @@ class Engine {
   void remember_pages(const Member& m, int64_t tokens);
   void end(Member& m, Finish finish, std::optional<Error> error = {});
   void publish();
-  std::string tree_of(const Member& m) const;
 
   std::unique_ptr<ServedModel> model_;
   EngineOptions options_;
   KvCache cache_;
   PrefixCache prefix_;
   RowBatch batch_;
-  std::map<int64_t, DraftController> controllers_;  // by the number of texts that decode
+  DraftControllers controllers_;
   std::map<int64_t, std::unique_ptr<Member>> members_;
   std::map<int64_t, Member*> running_;            // by id
   std::map<int64_t, std::set<int64_t>> waiting_;  // by caller: ids, oldest first
