@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "kernels/kernels.h"
 #include "ops/linear.h"
+#include "quant/formats.h"
 
 namespace hadal {
 namespace {
@@ -39,12 +39,6 @@ Matrix numbers(int64_t rows, int64_t cols) {
   }
   return m;
 }
-Tensor<bf16, 2> stored(const Matrix& w) {
-  Tensor<bf16, 2> h({w.dim(0), w.dim(1)});
-  for (int64_t i = 0; i < w.size(); ++i) h.data()[i] = to_bf16(w.data()[i]);
-  return h;
-}
-
 struct Samples {
   std::vector<double> rates;
   void time(double work, const std::function<void()>& fn) {
@@ -145,17 +139,41 @@ void bench_grouped(int64_t tokens, int64_t top_k, int64_t experts, int64_t n, in
        [&] { grouped_linear_backward(dy, by_slot, x, rows, views, {}, d_views, precision); });
 }
 
-// Matrices enough that none is in the caches when its turn comes again.
-void bench_decode(int64_t rows, int64_t n, int64_t k, bool in_bf16, int64_t streams) {
-  const int64_t total = int64_t{256} << 20, bytes = n * k * (in_bf16 ? 2 : 4);
-  const int64_t count = std::max<int64_t>(1, total / bytes);
-  const Matrix w = numbers(n, k), x = numbers(rows, k), y({rows, n});
-  const Tensor<bf16, 2> h = stored(w);
-  const Buffer memory(count * bytes);
-  for (int64_t i = 0; i < count; ++i) {
-    std::memcpy(memory.data() + i * bytes, in_bf16 ? static_cast<const void*>(h.data()) : w.data(),
-                static_cast<size_t>(bytes));
+// A weight in a format that products read as it is stored, several times over.
+class Stored {
+ public:
+  Stored(const char* format, int64_t n, int64_t k, int64_t count)
+      : format_(find_format(format)), n_(n), k_(k), bytes_(code_bytes(format_, n, k)) {
+    const BlockShape block = format_.block;
+    if (block != BlockShape{}) scales_ = Matrix({blocks(n, block.rows), blocks(k, block.cols)});
+    memory_ = Buffer(count * bytes_);
+    format_.encode(numbers(n, k), {memory_.data(), scales_, block});
+    for (int64_t i = 1; i < count; ++i) {
+      std::memcpy(memory_.data() + i * bytes_, memory_.data(), static_cast<size_t>(bytes_));
+    }
   }
+  WeightView operator[](int64_t i) const {
+    WeightView w(format_.dtype, memory_.data() + i * bytes_, n_, k_);
+    w.block_bytes = format_.block_bytes;
+    if (w.dtype == DType::kF8E4M3) w.scales = scales_.data();
+    return w;
+  }
+  const Buffer& memory() const { return memory_; }
+
+ private:
+  const Format& format_;
+  int64_t n_, k_, bytes_;
+  Matrix scales_;
+  Buffer memory_;
+};
+
+// Matrices enough that none is in the caches when its turn comes again.
+void bench_decode(int64_t rows, int64_t n, int64_t k, const char* format, int64_t streams) {
+  const int64_t total = int64_t{256} << 20;
+  const int64_t count = std::max<int64_t>(1, total / code_bytes(find_format(format), n, k));
+  const Matrix x = numbers(rows, k), y({rows, n});
+  const Stored w(format, n, k, count);
+  const Buffer& memory = w.memory();
   const auto roof = [&] {
     const int64_t step = 128 * streams, share = memory.bytes() / num_threads() / step * step;
     parallel_for(num_threads(), 1, [&](int64_t begin, int64_t end) {
@@ -165,15 +183,38 @@ void bench_decode(int64_t rows, int64_t n, int64_t k, bool in_bf16, int64_t stre
     });
   };
   const auto decode = [&] {
-    for (int64_t i = 0; i < count; ++i) {
-      const WeightView view(in_bf16 ? DType::kBF16 : DType::kF32, memory.data() + i * bytes, n, k);
-      linear_decode(x, view, {}, y);
-    }
+    for (int64_t i = 0; i < count; ++i) linear_decode(x, w[i], {}, y);
   };
-  line(std::string("decode ") + (in_bf16 ? "bf16 " : "fp32 ") + std::to_string(rows) + " rows, " +
+  line(std::string("decode ") + format + " " + std::to_string(rows) + " rows, " +
            std::to_string(k) + " -> " + std::to_string(n) + ", roof of " + std::to_string(streams) +
            " streams",
-       "GB/s", static_cast<double>(count * bytes), roof, decode);
+       "GB/s", static_cast<double>(memory.bytes()), roof, decode);
+}
+
+// A prompt's products with weights as they are stored: one matrix, and experts that each have as
+// many of the rows.
+void bench_prompt(const char* format, int64_t tokens, int64_t experts, int64_t top_k, int64_t n,
+                  int64_t k, Precision precision) {
+  const Matrix x = numbers(tokens, k);
+  const int64_t slots = tokens * top_k;
+  const Matrix y({slots, n});
+  const Stored w(format, n, k, experts);
+  std::vector<WeightView> views;
+  std::vector<int64_t> offsets{0};
+  std::vector<int32_t> list;
+  for (int64_t e = 0; e < experts; ++e) {
+    views.push_back(w[e]);
+    offsets.push_back(slots * (e + 1) / experts);
+  }
+  for (int64_t s = 0; s < slots; ++s) list.push_back(static_cast<int32_t>(s % tokens));
+  const ExpertRows rows{{list.data(), {slots}}, offsets};
+  const double work = 2.0 * static_cast<double>(slots) * static_cast<double>(n * k);
+  const std::string shape = std::string(format) + " in " + precision_name(precision) + ", " +
+                            std::to_string(slots / experts) + " rows for each of " +
+                            std::to_string(experts) + ", " + std::to_string(k) + " -> " +
+                            std::to_string(n);
+  line("prompt " + shape, "GF/s", work, arithmetic_roof(work, precision),
+       [&] { grouped_linear(x, rows, views, y, precision); });
 }
 
 void run() {
@@ -188,11 +229,18 @@ void run() {
     bench_grouped(4096, 4, 32, 192, 256, precision);
     bench_grouped(4096, 4, 32, 256, 192, precision);
   }
-  for (bool in_bf16 : {true, false}) {
-    for (int64_t rows : {1, 4, 16}) bench_decode(rows, 1408, 2048, in_bf16, 2);
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    for (const char* format : {"bf16", "fp8", "fp16"}) {
+      bench_prompt(format, 512, 1, 1, 2048, 2048, precision);
+      bench_prompt(format, 512, 64, 6, 1408, 2048, precision);
+    }
   }
-  bench_decode(1, 1408, 2048, true, 4);
-  bench_decode(1, 2048, 7168, true, 2);
+  for (const char* format : {"bf16", "fp32", "fp8", "fp16"}) {
+    for (int64_t rows : {1, 4, 16}) bench_decode(rows, 1408, 2048, format, 2);
+  }
+  bench_decode(1, 1408, 2048, "bf16", 4);
+  bench_decode(1, 1408, 2048, "fp8", 4);
+  bench_decode(1, 2048, 7168, "bf16", 2);
 }
 
 }  // namespace

@@ -88,8 +88,7 @@ void measure(Transformer& model, Row& row) {
 // Of a config's random weights, or what a folder's config says.
 std::string format_name(const Options& o, const ModelConfig& config) {
   if (!o.format.empty()) return o.format;
-  if (!config.hadal_format.empty()) return config.hadal_format;
-  return fs::is_directory(o.model) ? std::string(dtype_name(config.dtype)) : "bf16";
+  return fs::is_directory(o.model) ? std::string(stored_format(config).name) : "bf16";
 }
 
 OrderedJson row_json(const Row& row) {
@@ -171,7 +170,7 @@ void add_bench(Cli& cli) {
   add_option(command, "--depth", o->depths, "tokens in the cache before (0,8192)").delimiter(',');
   add_option(command, "--batch", o->batches, "texts at a time (1,4)").delimiter(',');
   add_option(command, "--format", o->format,
-             "of random weights: bf16 (default), fp32, int8, int4, int4-uniform");
+             "of random weights: bf16 (default), fp32, fp16, fp8, int8, int4, int4-uniform");
   add_option(command, "--trace", o->trace,
              "replay requests instead, JSON lines: arrival (s), prompt_tokens, output_tokens; or\n"
              "timestamp (ms), input_length, output_length, hash_ids");

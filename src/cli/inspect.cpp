@@ -13,7 +13,7 @@ namespace hadal {
 namespace {
 
 struct Options {
-  std::string model, format = "bf16";
+  std::string model, format;  // of the weights; empty: what config.json says
   bool memory = false, json = false;
   int64_t context = 0, batch = 1;
 };
@@ -27,12 +27,14 @@ int run(const Options& o) {
   const Inspection inspection = inspect_model(config);
   OrderedJson json = inspection_json(inspection);
   if (!o.json) std::cout << inspection_text(inspection);
-  HADAL_CHECK(o.memory || (o.context == 0 && o.batch == 1 && o.format == "bf16"), kUsage,
+  HADAL_CHECK(o.memory || (o.context == 0 && o.batch == 1 && o.format.empty()), kUsage,
               "--context, --batch and --format go with --memory");
   if (o.memory) {
     const int64_t context =
         o.context > 0 ? o.context : std::min(kUsualContext, config.max_position_embeddings);
-    const MemoryPlan plan = plan_memory(config, find_model_format(o.format), context, o.batch);
+    const ModelFormat& format =
+        o.format.empty() ? stored_format(config) : find_model_format(o.format);
+    const MemoryPlan plan = plan_memory(config, format, context, o.batch);
     const MachineMemory here = machine_memory();
     const double read = measure_roofs().read_gb_per_s.all_threads * 1e9;
     json["memory"] = memory_json(plan, here, read);
@@ -59,7 +61,7 @@ void add_inspect(Cli& cli) {
       .range(1, int64_t{1} << 30);
   add_option(command, "--batch", o->batch, "with --memory: texts at a time (1)").range(1, 1 << 20);
   add_option(command, "--format", o->format,
-             "with --memory: of the weights, as of hadal quantize (bf16)");
+             "with --memory: of the weights, as of hadal quantize (what config.json says)");
   add_json(command, o->json);
   on_run(cli, command, [o] { return run(*o); });
 }

@@ -106,9 +106,13 @@ class Tensor {
   Buffer buffer_;
 };
 
+// FP8 weights have one scale for each block of so many rows and columns (V3 report, 3.3.2).
+inline constexpr int64_t kFp8BlockRows = 128, kFp8BlockCols = 128;
+
 // A read-only matrix whose dtype is known at run time: a weight as a Linear sees it, [rows, cols] =
-// [out_features, in_features], or rows that were kept for a backward. dtype is F32 or BF16; or U8
-// for a quantised weight, in panels of blocks that hold codes and scales (kernels/panels.h).
+// [out_features, in_features], or rows that were kept for a backward. dtype is F32, BF16 or F16;
+// F8_E4M3 for codes with scales, number = code * scale; or U8 for a quantised weight, in panels of
+// blocks that hold codes and scales (kernels/panels.h).
 struct WeightView {
   DType dtype = DType::kF32;
   const void* data = nullptr;
@@ -117,9 +121,11 @@ struct WeightView {
   int64_t row_stride = 0;   // elements
   int64_t block_bytes = 0;  // of a quantised one, whose row_stride means nothing; else 0
   // Unless null, one for each tile of tile_rows x tile_cols numbers, row by row: a number means
-  // itself times its tile's.
+  // itself times its tile's. Of codes, tiles are 128 x 128, and this is row scale_row and on of the
+  // matrix that has them.
   const float* scales = nullptr;
   int64_t tile_rows = 0, tile_cols = 0;
+  int64_t scale_row = 0;
 
   WeightView() = default;
   WeightView(DType type, const void* p, int64_t r, int64_t c)
@@ -136,13 +142,16 @@ struct WeightView {
     return {static_cast<const float*>(data), {rows, cols}, row_stride};
   }
 
-  // Not of a quantised one, nor of one with scales.
+  // Not of a quantised one, nor of numbers with scales other than codes.
   WeightView row_range(int64_t begin, int64_t end) const {
     WeightView part = *this;
     part.data = static_cast<const std::byte*>(data) + begin * row_stride * dtype_size(dtype);
     part.rows = end - begin;
+    part.scale_row += begin;
     return part;
   }
+  // From one row of blocks to the next.
+  int64_t scale_stride() const { return (cols + kFp8BlockCols - 1) / kFp8BlockCols; }
 };
 
 }  // namespace hadal

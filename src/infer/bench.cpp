@@ -139,33 +139,47 @@ void fill_panels(const Param& p, const Format& format) {
   }
 }
 
+void fill_numbers(const Param& p, const Format& format, uint64_t stream) {
+  Rng rng(1, stream);
+  std::vector<float> row(static_cast<size_t>(p.cols()));
+  auto* to = static_cast<std::byte*>(p.value);
+  for (int64_t i = 0; i < p.rows(); ++i) {
+    for (float& x : row) x = p.group == ParamGroup::kNorm ? 1.0f : random_weight(rng);
+    const int64_t bytes = code_bytes(format, 1, p.cols());
+    format.encode({row.data(), {1, p.cols()}}, {to + i * bytes, {}, {}});
+  }
+}
+
+// Codes below 1: of their exponents, every other one.
+void fill_codes(const Param& p, uint64_t stream) {
+  Rng rng(1, stream);
+  auto* codes = static_cast<std::byte*>(p.value);
+  for (int64_t i = 0; i < p.size(); i += int64_t{sizeof(uint64_t)}) {
+    const uint64_t some = rng.next_u64() & 0xb7b7b7b7b7b7b7b7u;
+    std::memcpy(codes + i, &some, std::min<size_t>(sizeof some, size_t(p.size() - i)));
+  }
+  auto* scales = const_cast<float*>(p.code_scales);  // of memory that allocate_values made
+  for (int64_t i = 0; i < p.scale_count(); ++i) {
+    scales[i] = 0.03f * (1 + static_cast<float>(rng.uniform()));
+  }
+}
+
 }  // namespace
 
 void fill_randomly(Transformer& model, const ModelFormat& format) {
   std::deque<Param>& list = model.params().all();
-  std::vector<const Format*> formats;
   for (Param& p : list) {
     const Format& stored = format_in(format, p, DType::kBF16);
-    HADAL_CHECK(stored.block_bytes > 0 || stored.name == "bf16" || stored.name == "fp32", kUsage,
-                "weights in ", stored.name,
-                " are widened when they are loaded; expected fp32, bf16 or a format that is not");
     p.dtype = stored.dtype;
     p.block_bytes = stored.block_bytes;
-    formats.push_back(&stored);
   }
   model.params().allocate_values();
   parallel_tasks(static_cast<int64_t>(list.size()), [&](int64_t i) {
-    Param& p = list[static_cast<size_t>(i)];
-    if (p.block_bytes > 0) return fill_panels(p, *formats[static_cast<size_t>(i)]);
-    Rng rng(1, static_cast<uint64_t>(i));
-    for (int64_t j = 0; j < p.size(); ++j) {
-      const float x = p.group == ParamGroup::kNorm ? 1.0f : random_weight(rng);
-      if (p.dtype == DType::kBF16) {
-        static_cast<bf16*>(p.value)[j] = to_bf16(x);
-      } else {
-        static_cast<float*>(p.value)[j] = x;
-      }
-    }
+    const Param& p = list[static_cast<size_t>(i)];
+    const Format& held = *format_of(p.dtype, p.block_bytes);
+    if (p.block_bytes > 0) return fill_panels(p, held);
+    if (p.code_scales != nullptr) return fill_codes(p, static_cast<uint64_t>(i));
+    fill_numbers(p, held, static_cast<uint64_t>(i));
   });
 }
 

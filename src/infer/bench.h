@@ -8,8 +8,7 @@ namespace hadal {
 
 // How fast a model serves, without an engine around it.
 
-// Numbers of no meaning in every parameter, stored as `format` says. Error{kUsage} for a format
-// that models are not run in.
+// Numbers of no meaning in every parameter, stored as `format` says.
 void fill_randomly(Transformer& model, const ModelFormat& format);
 
 struct ServingWork {

@@ -116,7 +116,7 @@ class Ahead {
   Ahead(const PackBlock& b, bool k_contiguous, int64_t most_lines)
       : from_(b.from),
         row_(k_contiguous ? b.lane : b.k),
-        size_(b.from->bf16 ? 2 : 4),
+        size_(b.from->element_bytes()),
         offset_((k_contiguous ? b.k : b.lane) * size_),
         bytes_((k_contiguous ? b.k_size : b.lanes) * size_),
         lines_(at_most((k_contiguous ? b.lanes : b.k_size) * ((bytes_ + 63) / 64), most_lines)) {}

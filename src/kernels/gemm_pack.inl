@@ -36,8 +36,32 @@ inline const E* stored_row(const hadal::GemmOperand& x, int64_t i) {
   return static_cast<const E*>(x.data) + row * x.stride;
 }
 
+// Elements that are neither floats nor, as uint16_t, BF16.
+struct Fp16Bits {
+  uint16_t bits;
+};
+struct E4m3Bits {
+  uint8_t bits;
+};
+template <class E>
+constexpr bool kIsBf16 = false;
+template <>
+constexpr bool kIsBf16<uint16_t> = true;
+
 inline Vec load_any(const float* p) {
   return load(p);
+}
+inline Vec load_any(const Fp16Bits* p) {
+  return load_fp16(&p->bits);
+}
+inline Vec load_any(const E4m3Bits* p) {
+  return load_e4m3(&p->bits);
+}
+inline Vec load_any_part(const Fp16Bits* p, int64_t n) {
+  return load_fp16_part(&p->bits, n);
+}
+inline Vec load_any_part(const E4m3Bits* p, int64_t n) {
+  return load_e4m3_part(&p->bits, n);
 }
 inline Vec load_any(const uint16_t* p) {
   return load_bf16(p);
@@ -54,7 +78,7 @@ template <Packing M, class E>
 inline Vec load_units(const E* p) {
 #if defined(HADAL_BF16_DOT)
   if constexpr (M == Packing::kPairs) {
-    if constexpr (sizeof(E) == 2) return load_bits(p);
+    if constexpr (kIsBf16<E>) return load_bits(p);
     return pack_bf16(load_any(p), load_any(p + Vec::kLanes));
   }
 #endif
@@ -66,7 +90,7 @@ template <Packing M, class E>
 inline Vec load_units_part(const E* p, int64_t n) {
 #if defined(HADAL_BF16_DOT)
   if constexpr (M == Packing::kPairs) {
-    if constexpr (sizeof(E) == 2) {
+    if constexpr (kIsBf16<E>) {
       return n == 2 * Vec::kLanes ? load_bits(p) : load_bits_part(p, n);
     }
     if (n <= Vec::kLanes) return pack_bf16(load_any_part(p, n), set(0));
@@ -175,8 +199,17 @@ void pack_lane_contiguous(const PackBlock& b, float* out) noexcept {
 
 using PackFn = void (*)(const PackBlock&, float*) noexcept;
 
+// E4M3 codes with scales, k contiguous: the numbers code * scale, as pack_k_contiguous would pack
+// them. Blocks of k begin where tiles of 128 do.
+template <int P, Packing M>
+void pack_codes(const PackBlock& b, float* out) noexcept;
+
 template <int P, Packing M>
 PackFn pack_function(const hadal::GemmOperand& x, bool k_contiguous) {
+  if (x.codes) return pack_codes<P, M>;
+  if (x.fp16) {
+    return k_contiguous ? pack_k_contiguous<P, M, Fp16Bits> : pack_lane_contiguous<P, M, Fp16Bits>;
+  }
   if (x.bf16) {
     // What is stored as BF16 needs no rounding.
     constexpr Packing kStored = M == Packing::kPairs ? M : Packing::kPlain;

@@ -146,10 +146,12 @@ void gemv_typed(const Gemv& g, const E* w) noexcept {
   gemv_streams<kGemvManyStreams>(g, w);
 }
 
-void gemv(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
-          int64_t x_stride, int64_t rows, float* y, int64_t y_stride, bool accumulate) noexcept {
+void gemv(const void* w, hadal::Stored stored, int64_t w_stride, int64_t n, int64_t k,
+          const float* x, int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
+          bool accumulate) noexcept {
   const Gemv g{n, k, w_stride, x, x_stride, rows, y, y_stride, accumulate};
-  if (w_bf16) return gemv_typed(g, static_cast<const uint16_t*>(w));
+  if (stored == hadal::Stored::kBF16) return gemv_typed(g, static_cast<const uint16_t*>(w));
+  if (stored == hadal::Stored::kF16) return gemv_typed(g, static_cast<const Fp16Bits*>(w));
   gemv_typed(g, static_cast<const float*>(w));
 }
 
@@ -198,13 +200,16 @@ void gemv_across_typed(const Gemv& g, const E* w) noexcept {
   }
 }
 
-void gemv_across(const void* w, bool w_bf16, int64_t w_stride, int64_t k, int64_t n, const float* x,
-                 int64_t x_stride, int64_t rows, float* y, int64_t y_stride) noexcept {
+void gemv_across(const void* w, hadal::Stored stored, int64_t w_stride, int64_t k, int64_t n,
+                 const float* x, int64_t x_stride, int64_t rows, float* y,
+                 int64_t y_stride) noexcept {
   const Gemv g{n, k, w_stride, x, x_stride, rows, y, y_stride, false};
   for (int64_t r = 0; k == 0 && r < rows; ++r) {
     for (int64_t j = 0; j < n; ++j) y[r * y_stride + j] = 0;
   }
-  if (w_bf16) return gemv_across_typed(g, static_cast<const uint16_t*>(w));
+  if (stored == hadal::Stored::kBF16) return gemv_across_typed(g, static_cast<const uint16_t*>(w));
+  if (stored == hadal::Stored::kF16) return gemv_across_typed(g, static_cast<const Fp16Bits*>(w));
+  if (stored == hadal::Stored::kE4M3) return gemv_across_typed(g, static_cast<const E4m3Bits*>(w));
   gemv_across_typed(g, static_cast<const float*>(w));
 }
 

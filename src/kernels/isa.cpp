@@ -2,6 +2,7 @@
 // Only kernel headers may be included here: an inline function from elsewhere, compiled with
 // AVX-512, could become the copy the linker keeps for everybody.
 #include "kernels/attention.h"
+#include "kernels/e4m3.h"
 #include "kernels/ints.h"
 #include "kernels/kernels.h"
 #include "kernels/panels.h"
@@ -10,10 +11,12 @@
 // Bodies build on earlier ones, so their order stays.
 // clang-format off
 #include "kernels/gemm_pack.inl"
+#include "kernels/gemm_pack_codes.inl"
 #include "kernels/gemm.inl"
 #include "kernels/fp8_codec.inl"
 #include "kernels/gemm_fp8.inl"
 #include "kernels/gemv.inl"
+#include "kernels/fp8_product.inl"
 #include "kernels/panel.inl"
 #include "kernels/row.inl"
 #include "kernels/activation.inl"
@@ -37,6 +40,7 @@ constinit const Kernels HADAL_FAMILY_TABLE{
     .gemm = any_gemm,
     .gemv = gemv,
     .gemv_across = gemv_across,
+    .fp8_product = fp8::product,
 
     .code_row = panel::code_row,
     .panel_product = panel::product,

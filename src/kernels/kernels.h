@@ -14,17 +14,19 @@ struct TileScales {
   int64_t lane_stride = 0, k_stride = 0, lanes = 1, first_lane = 0;
 };
 
-// One matrix of a GEMM as it lies in memory: row-major, `stride` elements from row to row, FP32 or
-// BF16; E4M3 numbers in BF16 when it has scales. With `rows`, stored row i is data + rows[i] *
-// stride: a token list read while packing; of E4M3 numbers, only where rows are lanes.
+// One matrix of a GEMM as it lies in memory: row-major, `stride` elements from row to row, FP32,
+// BF16 or FP16; E4M3 numbers in BF16, or E4M3 codes, when it has scales. With `rows`, stored row i
+// is data + rows[i] * stride: a token list read while packing; of E4M3 numbers, only where rows are
+// lanes.
 struct GemmOperand {
   const void* data = nullptr;
   int64_t stride = 0;
   bool bf16 = false;
   const int32_t* rows = nullptr;
   TileScales scales = {};
+  bool fp16 = false, codes = false;
 
-  int64_t element_bytes() const { return bf16 ? 2 : 4; }
+  int64_t element_bytes() const { return codes ? 1 : bf16 || fp16 ? 2 : 4; }
 };
 
 // C[m, n] (+)= op(A) op(B), one thread's share.
@@ -42,8 +44,9 @@ struct Gemm {
   int64_t c_stride = 0;
   bool accumulate = false;
   // Arithmetic: FP32, or operands rounded to BF16 (nearest even) and products summed in FP32.
-  // Operands with scales, always both: FP8 with promotion every 128 of k (gemm_fp8.inl), the same
-  // bits in every family.
+  // Operands that both have scales: FP8 with promotion every 128 of k (gemm_fp8.inl), the same bits
+  // in every family. Only B, codes of kNT in tiles of 128 x 128: it is taken as the numbers code *
+  // scale, rounded to FP32.
   bool bf16_arithmetic = false;
 };
 
@@ -76,6 +79,31 @@ struct PanelProduct {
   int64_t y_stride = 0;
 };
 
+// y [rows, n] = x [rows, k] times the transpose of n rows of E4M3 codes, which hold no NaN. They
+// are rows first_row and on of a matrix whose scales, one for each block of 128 x 128, lie
+// scale_stride from one row of blocks to the next.
+inline constexpr int64_t kFp8RowsAtOnce = 16;
+struct Fp8Product {
+  const uint8_t* w = nullptr;
+  int64_t w_stride = 0, n = 0, k = 0;
+  const float* scales = nullptr;
+  int64_t scale_stride = 0, first_row = 0;
+  const float* x = nullptr;
+  int64_t x_stride = 0, rows = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+
+  // Floats of the kernel's workspace.
+  int64_t workspace() const {
+    const int64_t at_once = rows < kFp8RowsAtOnce ? rows : kFp8RowsAtOnce;
+    return 2 * at_once * ((k + 63) / 64 * 64);
+  }
+};
+
+// How the numbers of a weight lie, for kernels that read rows of it: E4M3 codes are numbers without
+// scales there.
+enum class Stored : uint8_t { kF32, kBF16, kF16, kE4M3 };
+
 struct AttentionPart;
 struct AttentionGradient;
 
@@ -90,14 +118,18 @@ struct Kernels {
   int64_t (*gemm_workspace)(const Gemm& g) noexcept;  // bytes, 64-byte aligned
   void (*gemm)(const Gemm& g, void* workspace) noexcept;
   // y[r, i] (+)= sum_j w[i, j] x[r, j] for n rows of w and `rows` rows of x. For memory-bound
-  // decode; a row of x never sees the others.
-  void (*gemv)(const void* w, bool w_bf16, int64_t w_stride, int64_t n, int64_t k, const float* x,
+  // decode; a row of x never sees the others. Not of codes: those are fp8_product's.
+  void (*gemv)(const void* w, Stored stored, int64_t w_stride, int64_t n, int64_t k, const float* x,
                int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
                bool accumulate) noexcept;
   // y[r, j] = sum_i x[r, i] w[i, j] for k rows of w, n numbers long.
-  void (*gemv_across)(const void* w, bool w_bf16, int64_t w_stride, int64_t k, int64_t n,
+  void (*gemv_across)(const void* w, Stored stored, int64_t w_stride, int64_t k, int64_t n,
                       const float* x, int64_t x_stride, int64_t rows, float* y,
                       int64_t y_stride) noexcept;
+
+  // The same as gemv for codes (fp8_product.inl). x is FP32, but rounded to BF16 after the scales
+  // were multiplied with it where the family has dots of BF16.
+  void (*fp8_product)(const Fp8Product& p, float* workspace) noexcept;
 
   // ---- products of int8 and int4 weights (panel.inl); the same bits in every family.
   // n numbers -> codes -127 .. 127 and a scale, amax / 127, for each 32 of them: code = nearest of

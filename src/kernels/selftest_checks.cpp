@@ -67,17 +67,12 @@ double check_gemm(const Kernels& table) {
 double check_gemv(const Kernels& table) {
   Worst worst;
   for (int64_t k : kLengths) {
-    for (bool in_bf16 : {false, true}) {
+    for (Stored stored : {Stored::kF32, Stored::kBF16, Stored::kF16}) {
       const int64_t n = 11, rows = 6;
-      Floats w = numbers(n * k, 1);
+      const auto [bytes, w] = stored_numbers(numbers(n * k, 1), stored);
       Floats y(static_cast<size_t>(n * rows));
       const Floats x = numbers(rows * k, 2);
-      const std::vector<bf16> h = to_bf16_row(w);
-      if (in_bf16) {
-        std::transform(h.begin(), h.end(), w.begin(), [](bf16 v) { return to_float(v); });
-      }
-      table.gemv(in_bf16 ? static_cast<const void*>(h.data()) : w.data(), in_bf16, k, n, k,
-                 x.data(), k, rows, y.data(), n, false);
+      table.gemv(bytes.data(), stored, k, n, k, x.data(), k, rows, y.data(), n, false);
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t i = 0; i < n; ++i) {
           double want = 0, size = 1e-30;
@@ -99,17 +94,12 @@ double check_gemv(const Kernels& table) {
 double check_gemv_across(const Kernels& table) {
   Worst worst;
   for (int64_t n : kLengths) {
-    for (bool in_bf16 : {false, true}) {
+    for (Stored stored : {Stored::kF32, Stored::kBF16, Stored::kF16, Stored::kE4M3}) {
       const int64_t k = 11, rows = 3;
-      Floats w = numbers(k * n, 1);
+      const auto [bytes, w] = stored_numbers(numbers(k * n, 1), stored);
       Floats y(static_cast<size_t>(n * rows));
       const Floats x = numbers(rows * k, 2);
-      const std::vector<bf16> h = to_bf16_row(w);
-      if (in_bf16) {
-        std::transform(h.begin(), h.end(), w.begin(), [](bf16 v) { return to_float(v); });
-      }
-      table.gemv_across(in_bf16 ? static_cast<const void*>(h.data()) : w.data(), in_bf16, n, k, n,
-                        x.data(), k, rows, y.data(), n);
+      table.gemv_across(bytes.data(), stored, n, k, n, x.data(), k, rows, y.data(), n);
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t j = 0; j < n; ++j) {
           double want = 0, size = 1e-30;
@@ -528,6 +518,7 @@ constexpr KernelCheck kChecks[] = {
     HADAL_KERNEL_CHECK(gemm, check_gemm),
     HADAL_KERNEL_CHECK(gemv, check_gemv),
     HADAL_KERNEL_CHECK(gemv_across, check_gemv_across),
+    HADAL_KERNEL_CHECK(fp8_product, check_fp8_product),
     HADAL_KERNEL_CHECK(code_row, check_code_row),
     HADAL_KERNEL_CHECK(panel_product, check_panel_product),
     HADAL_KERNEL_CHECK(dot, check_dot),

@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/rng.h"
+#include "kernels/kernels.h"
 #include "kernels/selftest.h"
 
 namespace hadal::selftest_detail {
@@ -24,6 +25,27 @@ inline std::vector<bf16> to_bf16_row(const Floats& x) {
   std::vector<bf16> h;
   for (float v : x) h.push_back(to_bf16(v));
   return h;
+}
+
+// Numbers as they are stored, and what they are then.
+struct StoredNumbers {
+  std::vector<uint8_t> bytes;
+  Floats values;
+};
+inline StoredNumbers stored_numbers(const Floats& x, Stored stored) {
+  StoredNumbers all;
+  const auto put = [&](const auto& as_stored, float value) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&as_stored);
+    all.bytes.insert(all.bytes.end(), bytes, bytes + sizeof as_stored);
+    all.values.push_back(value);
+  };
+  for (float v : x) {
+    if (stored == Stored::kF32) put(v, v);
+    if (stored == Stored::kBF16) put(to_bf16(v), to_float(to_bf16(v)));
+    if (stored == Stored::kF16) put(to_fp16(v), to_float(to_fp16(v)));
+    if (stored == Stored::kE4M3) put(to_e4m3(v), to_float(to_e4m3(v)));
+  }
+  return all;
 }
 
 // The largest error as a share of what is allowed; infinite once something is not a number.
@@ -58,6 +80,7 @@ double over_lengths(Fn fn) {
 
 double check_fp8_codes(const Kernels& table);
 double check_fp8_numbers(const Kernels& table);
+double check_fp8_product(const Kernels& table);
 double check_bf16_rows(const Kernels& table);
 double check_e5m6(const Kernels& table);
 double check_code_row(const Kernels& table);

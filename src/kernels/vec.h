@@ -6,6 +6,7 @@
 //   load_bf16 store_bf16 (..._part)         the same on BF16 storage; stores round to nearest even,
 //                                           NaN stays NaN: the bits of core/dtype.h
 //   round_bf16(a)                           store_bf16 then load_bf16
+//   load_fp16 load_e4m3 (..._part)          exactly; the latter has no NaN and reads it as 480
 //   add sub mul div sqrt neg abs
 //   fma(a, b, c) = a * b + c                one rounding; two in "scalar" on a CPU without it
 //   max(a, b) = a > b ? a : b               so b where either is NaN; min likewise

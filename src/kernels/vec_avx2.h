@@ -134,6 +134,27 @@ inline Vec round_bf16(Vec a) {
   return {_mm256_castsi256_ps(_mm256_and_si256(round_bf16_bits(a), upper))};
 }
 
+// ---- FP16 and E4M3 storage
+inline Vec load_fp16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline Vec load_fp16_part(const uint16_t* p, int64_t n) {
+  uint16_t part[8] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = p[i];
+  return load_fp16(part);
+}
+inline Vec load_e4m3(const uint8_t* p) {
+  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  const __m256i bits = _mm256_slli_epi32(_mm256_cvtepi8_epi32(codes), 20);
+  const __m256i number = _mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0x87f00000u)));
+  return {_mm256_mul_ps(_mm256_castsi256_ps(number), _mm256_set1_ps(0x1p120f))};
+}
+inline Vec load_e4m3_part(const uint8_t* p, int64_t n) {
+  uint8_t part[8] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = p[i];
+  return load_e4m3(part);
+}
+
 // ---- 8 x 8 transpose: pairs of lanes, of doubles, of halves
 inline void transpose(Vec (&r)[8]) {
   __m256 t[8], u[8];

@@ -123,6 +123,25 @@ inline Vec round_bf16(Vec a) {
   return widen_bf16(narrow_bf16(a));
 }
 
+// ---- FP16 and E4M3 storage
+inline Vec load_fp16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline Vec load_fp16_part(const uint16_t* p, int64_t n) {
+  return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
+}
+inline Vec widen_e4m3(__m128i codes) {
+  const __m512i bits = _mm512_slli_epi32(_mm512_cvtepi8_epi32(codes), 20);
+  const __m512i number = _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0x87f00000u)));
+  return {_mm512_mul_ps(_mm512_castsi512_ps(number), _mm512_set1_ps(0x1p120f))};
+}
+inline Vec load_e4m3(const uint8_t* p) {
+  return widen_e4m3(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Vec load_e4m3_part(const uint8_t* p, int64_t n) {
+  return widen_e4m3(_mm_maskz_loadu_epi8(first_lanes(n), p));
+}
+
 #if defined(HADAL_BF16_DOT)
 inline Vec dot_bf16(Vec acc, Vec a, Vec b) {
   return {_mm512_dpbf16_ps(acc.v, __m512bh(a.v), __m512bh(b.v))};

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/plain_floats.h"
+
 // A function each, not loops over lanes spread over every kernel: a fifth of the time to compile.
 #define HADAL_OP [[gnu::noinline]] inline
 
@@ -128,6 +130,20 @@ HADAL_OP void store_bf16(uint16_t* p, Vec a) {
 }
 HADAL_OP Vec round_bf16(Vec a) {
   return each_lane([&](int i) { return widen_bf16(narrow_bf16(a.v[i])); });
+}
+
+// ---- FP16 and E4M3 storage
+HADAL_OP Vec load_fp16_part(const uint16_t* p, int64_t n) {
+  return each_lane([&](int i) { return i < n ? plain_fp16(p[i]) : 0.0f; });
+}
+HADAL_OP Vec load_fp16(const uint16_t* p) {
+  return load_fp16_part(p, 16);
+}
+HADAL_OP Vec load_e4m3_part(const uint8_t* p, int64_t n) {
+  return each_lane([&](int i) { return i < n ? plain_e4m3(p[i]) : 0.0f; });
+}
+HADAL_OP Vec load_e4m3(const uint8_t* p) {
+  return load_e4m3_part(p, 16);
 }
 
 #if defined(HADAL_BF16_DOT)

@@ -109,6 +109,14 @@ void for_each_probe(Visit visit) {
     for (int i = 0; i < 16; ++i) p.put(i, h[i]);
   });
   visit("round_bf16", [](Probe& p) { store(p.out, round_bf16(load(p.a))); });
+  visit("load_fp16", [](Probe& p) { store(p.out, load_fp16(p.halves + 7)); });
+  visit("load_fp16_part",
+        [](Probe& p) { store(p.out, load_fp16_part(p.halves + 7, p.next() % 17)); });
+  visit("load_e4m3",
+        [](Probe& p) { store(p.out, load_e4m3(reinterpret_cast<const uint8_t*>(p.halves) + 13)); });
+  visit("load_e4m3_part", [](Probe& p) {
+    store(p.out, load_e4m3_part(reinterpret_cast<const uint8_t*>(p.halves) + 13, p.next() % 17));
+  });
   visit("dot_bf16", [](Probe& p) { store(p.out, dot_bf16(load(p.a), load(p.b), load(p.c))); });
   visit("dot_bf16_of_small", [](Probe& p) {  // products, sums and addends around the denormals
     for (float* q : {p.a, p.b, p.c}) {

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/plain_floats.h"
+
 namespace {
 
 using Float4 = float __attribute__((vector_size(16)));
@@ -137,6 +139,24 @@ inline void store_bf16(uint16_t* p, Vec a) {
 }
 inline Vec round_bf16(Vec a) {
   return from_bits(round_bf16_bits(a));
+}
+
+// ---- FP16 and E4M3 storage
+inline Vec load_fp16_part(const uint16_t* p, int64_t n) {
+  float part[4] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = plain_fp16(p[i]);
+  return load(part);
+}
+inline Vec load_fp16(const uint16_t* p) {
+  return load_fp16_part(p, 4);
+}
+inline Vec load_e4m3_part(const uint8_t* p, int64_t n) {
+  float part[4] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = plain_e4m3(p[i]);
+  return load(part);
+}
+inline Vec load_e4m3(const uint8_t* p) {
+  return load_e4m3_part(p, 4);
 }
 
 inline void transpose(Vec (&r)[4]) {

@@ -47,7 +47,7 @@ bool adjacent(std::span<const Param* const> params, int64_t bytes_of_number, Add
   for (size_t i = 0; i < params.size(); ++i) {
     const Param& p = *params[i];
     if (address(p) == nullptr || p.cols() != params[0]->cols()) return false;
-    if (p.dtype != params[0]->dtype || p.block_bytes != 0) return false;
+    if (p.dtype != params[0]->dtype || p.block_bytes != 0 || p.code_scales != nullptr) return false;
     if (i == 0) continue;
     const Param& before = *params[i - 1];
     if (address(p) != address(before) + before.size() * bytes_of_number) return false;

@@ -14,9 +14,7 @@ namespace {
 constexpr int64_t kPromptRows = 512;  // of a piece of a prompt
 
 int64_t held_bytes(const Param& p, const Format& stored) {
-  const bool in_place =
-      stored.block_bytes > 0 || stored.dtype == DType::kBF16 || stored.dtype == DType::kF32;
-  return code_bytes(in_place ? stored : find_format("fp32"), p.rows(), p.cols());
+  return code_bytes(stored, p.rows(), p.cols()) + scale_bytes(stored, p.rows(), p.cols());
 }
 
 // FP32 numbers for each token of a text, in one layer, while a prompt reads it.

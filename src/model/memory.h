@@ -12,8 +12,7 @@ namespace hadal {
 struct MemoryPlan {
   std::string format;
   int64_t context = 0, batch = 1;
-  // Bytes. Weights as they are held: int8, int4, BF16 and FP32 as they are stored, FP8 and FP16
-  // widened to FP32 when they are loaded.
+  // Bytes. Weights are held as they are stored.
   PartCounts weights{}, mtp{};
   int64_t cache = 0;  // of `batch` texts as long as `context`, in BF16, MTP's too
   // Keys and values of a whole text, made anew from the cache for each piece of its prompt; logits.

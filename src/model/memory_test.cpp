@@ -21,9 +21,9 @@ TEST(Memory, WeightsAreTheirBytesInTheFormat) {
     const MemoryPlan plan = plan_memory(c, find_model_format(own.name), 1024, 1);
     EXPECT_EQ(plan.weights.total() + plan.mtp.total(), own.bytes) << own.name;
   }
-  // Widened when it is loaded: routers, norms and biases are FP32 anyway.
   const MemoryPlan fp8 = plan_memory(c, find_model_format("fp8"), 1024, 1);
-  EXPECT_EQ(fp8.weights.attention, 4 * facts.parts.attention);
+  EXPECT_GT(fp8.weights.attention, facts.parts.attention) << "codes and their scales";
+  EXPECT_LT(double(fp8.weights.attention), 1.001 * double(facts.parts.attention));
 }
 
 TEST(Memory, CacheAndStepsGrowWithTextsAndContext) {

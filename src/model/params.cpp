@@ -35,8 +35,15 @@ int64_t fp8_blocks(const Param& p) {
 
 }  // namespace
 
+int64_t Param::scale_count() const {
+  if (dtype != DType::kF8E4M3) return 0;
+  return blocks(rows(), kFp8BlockRows) * blocks(cols(), kFp8BlockCols);
+}
+
 int64_t Param::value_bytes() const {
-  if (block_bytes == 0) return size() * dtype_size(dtype);
+  if (block_bytes == 0) {
+    return size() * dtype_size(dtype) + scale_count() * dtype_size(DType::kF32);
+  }
   const Format* format = format_of(dtype, block_bytes);
   HADAL_CHECK(format != nullptr, kInternal, "parameter ", name, " is held in blocks of ",
               block_bytes, " bytes, which no format has");
@@ -73,15 +80,20 @@ int64_t Params::count() const {
 
 void Params::allocate_values() {
   int64_t bytes = 0;
+  const auto scale_bytes = [](const Param& p) { return p.scale_count() * int64_t{sizeof(float)}; };
+  const auto codes_bytes = [&](const Param& p) { return padded(p.value_bytes() - scale_bytes(p)); };
   for (Param& p : list_) {
     if (always_f32(p.group)) p.dtype = DType::kF32, p.block_bytes = 0;
-    bytes += padded(p.value_bytes());
+    bytes += codes_bytes(p) + padded(scale_bytes(p));
   }
   values_ = Buffer(bytes);
   int64_t offset = 0;
   for (Param& p : list_) {
     p.value = values_.data() + offset;
-    offset += padded(p.value_bytes());
+    offset += codes_bytes(p);
+    p.code_scales = nullptr;
+    if (p.scale_count() > 0) p.code_scales = reinterpret_cast<float*>(values_.data() + offset);
+    offset += padded(scale_bytes(p));
   }
 }
 

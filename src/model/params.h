@@ -44,28 +44,34 @@ struct Param {
   DType dtype = DType::kF32;  // of value; training always F32
   int64_t block_bytes = 0;    // of a quantised value, dtype U8 (kernels/panels.h); else 0
   void* value = nullptr;
-  float* gradient = nullptr;  // FP32, or null when serving
-  bf16* rounded = nullptr;    // value as training's products read it, where it is kept, else null
-  float* scales = nullptr;    // of rounded in FP8: one for each block of 128 x 128
+  const float* code_scales = nullptr;  // of a value that is codes, dtype F8_E4M3 (core/tensor.h)
+  float* gradient = nullptr;           // FP32, or null when serving
+  bf16* rounded = nullptr;  // value as training's products read it, where it is kept, else null
+  float* scales = nullptr;  // of rounded in FP8: one for each block of 128 x 128
 
   // Read by FP8 products (V3 report, sec. 3.3), and stored as FP8: the matrices of Linears, apart
   // from the projection of an MTP module, as in the released files.
   bool fp8_matrix() const {
     return group == ParamGroup::kMatrix && !name.ends_with(".eh_proj.weight");
   }
+  // Its codes may be held as they are in the file: what rows are multiplied by.
+  bool holds_codes() const {
+    return shape.size() == 2 && (group == ParamGroup::kMatrix || group == ParamGroup::kHead);
+  }
   // May be held as int8 or int4: what products multiply rows by. The two halves of kv_b_proj are
   // multiplied from either side when latent attention is absorbed, which panels do not serve.
-  bool packable() const {
-    return shape.size() == 2 && (group == ParamGroup::kMatrix || group == ParamGroup::kHead) &&
-           !name.ends_with(".kv_b_proj.weight");
-  }
-  int64_t value_bytes() const;
+  bool packable() const { return holds_codes() && !name.ends_with(".kv_b_proj.weight"); }
+  int64_t value_bytes() const;  // scales included
+  // One for each block of 128 x 128 of codes; of others 0.
+  int64_t scale_count() const;
   int64_t cols() const { return shape.back(); }
   int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   int64_t size() const { return rows() * cols(); }
   WeightView weight() const {
     WeightView view(dtype, value, rows(), cols());
     view.block_bytes = block_bytes;
+    view.scales = code_scales;
+    if (code_scales != nullptr) view.tile_rows = kFp8BlockRows, view.tile_cols = kFp8BlockCols;
     return view;
   }
   // As a product of this precision reads it; the same numbers to it.

@@ -44,7 +44,7 @@ DType held_as(const Param& p, const LoadOptions& options, DType stored) {
   using Values = LoadOptions::Values;
   if (always_f32(p) || options.values == Values::kF32) return DType::kF32;
   if (options.values == Values::kBF16) return DType::kBF16;
-  return stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  return stored == DType::kBF16 || stored == DType::kF16 ? stored : DType::kF32;
 }
 
 void read_into(const Param& p, const Checkpoint& checkpoint, BlockShape block) {
@@ -115,32 +115,55 @@ int64_t padded(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
+// The mapped bytes of p's value, and how it is then held; none where it has to be copied.
+std::span<const std::byte> map_value(Param& p, const Checkpoint& checkpoint,
+                                     const LoadOptions& options, BlockShape block,
+                                     std::vector<Tensor<float, 2>>& scales) {
+  const bool as_stored = options.values == LoadOptions::Values::kStored;
+  const Format* packed = packed_format(checkpoint, p.name);
+  if (as_stored && packed != nullptr && p.packable()) {
+    p.dtype = packed->dtype;
+    p.block_bytes = packed->block_bytes;
+    return map_panels(checkpoint, p.name, p.shape);
+  }
+  p.block_bytes = 0;
+  p.code_scales = nullptr;
+  if (as_stored && p.holds_codes() && block == kFp8Block) {
+    MappedCodes mapped = map_codes(checkpoint, p.name, p.shape);
+    if (!mapped.codes.empty()) {
+      p.dtype = DType::kF8E4M3;
+      p.code_scales = mapped.scales.data();
+      scales.push_back(std::move(mapped.scales));
+      return mapped.codes;
+    }
+  }
+  p.dtype = held_as(p, options, checkpoint.at(p.name).dtype);
+  return map_weight(checkpoint, p.name, p.shape, p.dtype);
+}
+
 // Uses what can be used in place, and copies the rest into one block. Returns whether any is used.
 bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& checkpoint,
                  const LoadOptions& options) {
   std::vector<Param*> copied;
+  const auto scales = std::make_shared<std::vector<Tensor<float, 2>>>();
+  const BlockShape fp8_block = stored_fp8_block(model.config());
   int64_t bytes = 0;
   for (Param& p : model.params().all()) {
-    const Format* packed = packed_format(*checkpoint, p.name);
-    const bool in_panels =
-        packed != nullptr && p.packable() && options.values == LoadOptions::Values::kStored;
-    p.dtype = in_panels ? packed->dtype : held_as(p, options, checkpoint->at(p.name).dtype);
-    p.block_bytes = in_panels ? packed->block_bytes : 0;
     const std::span<const std::byte> mapped =
-        in_panels ? map_panels(*checkpoint, p.name, p.shape)
-                  : map_weight(*checkpoint, p.name, p.shape, p.dtype);
+        map_value(p, *checkpoint, options, fp8_block, *scales);
     // Mapped pages are read-only; nothing writes values but training, which has its own.
     p.value = const_cast<std::byte*>(mapped.data());
     if (!mapped.empty()) continue;
     copied.push_back(&p);
     bytes += padded(p.value_bytes());
   }
+  model.params().keep(scales);
   const auto block = std::make_shared<Buffer>(bytes);
   std::byte* next = block->data();
   for (Param* p : copied) {
     p->value = next;
     next += padded(p->value_bytes());
-    read_into(*p, *checkpoint, stored_fp8_block(model.config()));
+    read_into(*p, *checkpoint, fp8_block);
   }
   model.params().keep(block);
   const bool any_mapped = copied.size() < model.params().all().size();
@@ -186,9 +209,14 @@ void write_entry(CheckpointWriter& writer, const Entry& entry) {
   if (p.dtype == DType::kF32) {
     return write_weight(writer, entry.name, std::span(static_cast<const float*>(p.value), size));
   }
-  const auto* values = static_cast<const bf16*>(p.value);
   std::vector<float> floats(size);
-  std::transform(values, values + size, floats.begin(), [](bf16 x) { return to_float(x); });
+  EncodedIn held{static_cast<const std::byte*>(p.value), {}, {}};
+  if (p.code_scales != nullptr) {
+    const int64_t across = blocks(p.cols(), kFp8Block.cols);
+    held.scales = In2(p.code_scales, {p.scale_count() / across, across});
+    held.block = kFp8Block;
+  }
+  format_of(p.dtype)->decode(held, {floats.data(), {p.rows(), p.cols()}});
   write_weight(writer, entry.name, floats);
 }
 

@@ -13,9 +13,12 @@ namespace hadal {
 
 struct LoadOptions {
   // How the embedding, the head and the matrices of Linears are held. Norms, biases, routers and
-  // routing biases are FP32 always; F8_E4M3 is decoded with its scales.
+  // routing biases are FP32 always; where F8_E4M3 is not held as it is, it is decoded with its
+  // scales.
   enum class Values {
-    kStored,  // BF16 and F32 as they are, int8 and int4 of Linears too, all else exactly in F32
+    // F32, BF16 and F16 as they are, F8_E4M3 in blocks of 128 x 128, int8 and int4 of Linears too,
+    // all else exactly in F32.
+    kStored,
     kF32,
     kBF16,  // rounded to nearest even
   };

@@ -117,6 +117,12 @@ const ModelFormat& find_model_format(std::string_view name) {
   throw Error(ErrorKind::kUsage, str("format \"", name, "\" is unknown; expected one of ", known));
 }
 
+const ModelFormat& stored_format(const ModelConfig& config) {
+  if (!config.hadal_format.empty()) return find_model_format(config.hadal_format);
+  if (!config.weight_block_size.empty()) return find_model_format("fp8");
+  return find_model_format(format_of(config.dtype)->name);
+}
+
 std::string own_model_formats() {
   std::string names;
   for (const ModelFormat& f : kModelFormats) {

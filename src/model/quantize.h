@@ -22,6 +22,8 @@ struct ModelFormat {
 };
 // fp32, bf16, fp16, fp8, int8, int4 (attention, shared experts and head int8), int4-uniform.
 std::span<const ModelFormat> model_formats();
+// How a folder with this config stores its weights.
+const ModelFormat& stored_format(const ModelConfig& config);
 // One of our own: weights in panels.
 bool is_own(const ModelFormat& format);
 // Error{kUsage} names the known ones.

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -52,6 +53,38 @@ int64_t first_bad(std::span<const float> x) {
   if (any == 0) return kNone;
   const auto bad = std::find_if(x.begin(), x.end(), [](float v) { return !(v - v == 0); });
   return bad - x.begin();
+}
+
+// Likewise of numbers as they are stored: T is as wide, and those whose bits in `mask` are all set
+// are none. Codes may lie at any byte.
+template <class T>
+int64_t first_bad_bits(const std::byte* codes, int64_t n, T mask) {
+  constexpr int64_t kAtOnce = 256;
+  for (int64_t i = 0; i < n; i += kAtOnce) {
+    std::array<T, kAtOnce> bits{};
+    const int64_t count = std::min(kAtOnce, n - i);
+    std::memcpy(bits.data(), codes + i * int64_t{sizeof(T)},
+                static_cast<size_t>(count) * sizeof(T));
+    T any = 0;
+    for (const T b : bits) any = static_cast<T>(any | static_cast<T>((b & mask) == mask));
+    if (any == 0) continue;
+    const auto bad =
+        std::find_if(bits.begin(), bits.end(), [=](T b) { return (b & mask) == mask; });
+    return i + (bad - bits.begin());
+  }
+  return kNone;
+}
+int64_t first_bad(DType dtype, const std::byte* codes, int64_t n) {
+  switch (dtype) {
+    case DType::kF8E4M3:
+      return first_bad_bits<uint8_t>(codes, n, 0x7f);
+    case DType::kF16:
+      return first_bad_bits<uint16_t>(codes, n, 0x7c00);
+    case DType::kBF16:
+      return first_bad_bits<uint16_t>(codes, n, 0x7f80);
+    default:
+      return first_bad_bits<uint32_t>(codes, n, 0x7f800000);
+  }
 }
 
 void keep_smallest(std::atomic<int64_t>& smallest, int64_t value) {
@@ -222,6 +255,25 @@ void read_any(const Checkpoint& checkpoint, const std::string& name, std::span<c
   refuse_number(source.where, bad, shape, value);
 }
 
+// Refuses mapped bytes that are no finite numbers.
+void check_numbers(const Source& source, std::span<const int64_t> shape,
+                   std::span<const std::byte> bytes) {
+  const DType dtype = source.info->dtype;
+  const int64_t size = dtype_size(dtype);
+  const std::vector<Piece> pieces = cut(source.info->size());
+  std::atomic<int64_t> bad{kNone};
+  parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    const int64_t at = first_bad(dtype, bytes.data() + piece.first * size, piece.cols);
+    if (at != kNone) keep_smallest(bad, piece.first + at);
+  });
+  if (bad == kNone) return;
+  float value = std::numeric_limits<float>::quiet_NaN();
+  const std::byte* code = bytes.data() + bad * size;
+  if (source.scales.empty()) source.format->decode({code, {}, {}}, {&value, {1, 1}});
+  refuse_number(source.where, bad, shape, value);
+}
+
 // As a whole: scales are few, and their tensor follows.
 void write_fp8(CheckpointWriter& writer, const TensorSpec& spec, std::span<const float> values) {
   HADAL_CHECK(static_cast<int64_t>(values.size()) == spec.size(), kInternal, "tensor ",
@@ -300,8 +352,8 @@ std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::s
 
 std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape, DType dtype) {
-  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kInternal,
-              "map_weight: ", dtype_name(dtype), ", expected F32 or BF16");
+  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, kInternal,
+              "map_weight: ", dtype_name(dtype), ", expected F32, BF16 or F16");
   const std::span<const std::byte> bytes = checkpoint.view(name);
   const auto alignment = static_cast<uintptr_t>(dtype_size(dtype));
   if (checkpoint.at(name).dtype != dtype ||
@@ -309,21 +361,21 @@ std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::s
     return {};
   }
   const Source source = find_source(checkpoint, name, shape, {});
-  const int64_t code_bytes = dtype_size(dtype);
-  const std::vector<Piece> pieces = cut(source.info->size());
-  std::atomic<int64_t> bad{kNone};
-  parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
-    const Piece& piece = pieces[static_cast<size_t>(i)];
-    std::vector<float> numbers(static_cast<size_t>(piece.cols));
-    source.format->decode({bytes.data() + piece.first * code_bytes, {}, {}},
-                          {numbers.data(), {1, piece.cols}});
-    const int64_t at = first_bad(numbers);
-    if (at != kNone) keep_smallest(bad, piece.first + at);
-  });
-  if (bad == kNone) return bytes;
-  float value = 0;
-  source.format->decode({bytes.data() + bad * code_bytes, {}, {}}, {&value, {1, 1}});
-  refuse_number(source.where, bad, shape, value);
+  check_numbers(source, shape, bytes);
+  return bytes;
+}
+
+MappedCodes map_codes(const Checkpoint& checkpoint, const std::string& name,
+                      std::span<const int64_t> shape) {
+  if (checkpoint.at(name).dtype != DType::kF8E4M3) return {};
+  Source source = find_source(checkpoint, name, shape, kFp8Block);
+  for (int64_t i = 0; i < source.scales.size(); ++i) {
+    // Codes could be infinite numbers: whoever reads them says whether they are.
+    if (source.scales.data()[i] > std::numeric_limits<float>::max() / kE4m3Max) return {};
+  }
+  const std::span<const std::byte> bytes = checkpoint.view(name);
+  check_numbers(source, shape, bytes);
+  return {bytes, std::move(source.scales)};
 }
 
 void write_rows(CheckpointWriter& writer, const std::string& name, const Format& format, In2 rows) {

@@ -41,7 +41,17 @@ const Format* packed_format(const Checkpoint& checkpoint, const std::string& nam
 std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape);
 
-// The mapped bytes of a tensor stored as `dtype` (F32 or BF16) if they can be used in place,
+// The mapped codes of an F8_E4M3 tensor in blocks of 128 x 128 and its scales, in FP32; both are
+// checked. No codes for a tensor that is stored otherwise, or whose scales are so large that
+// numbers could be infinite: read it then. As map_weight otherwise.
+struct MappedCodes {
+  std::span<const std::byte> codes;
+  Tensor<float, 2> scales;
+};
+MappedCodes map_codes(const Checkpoint& checkpoint, const std::string& name,
+                      std::span<const int64_t> shape);
+
+// The mapped bytes of a tensor stored as `dtype` (F32, BF16 or F16) if they can be used in place,
 // checked as above; empty when the tensor is stored otherwise or not aligned for its dtype: read it
 // then. The checkpoint must outlive the bytes; see SafetensorsFile::view about check_intact().
 std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,

@@ -181,6 +181,8 @@ TEST(ReadWeight, nan_and_infinity_are_refused_with_their_place) {
   const Checkpoint checkpoint = model.open();
   EXPECT_ERROR(read(checkpoint, "b", {3}), kFormat, "tensor \"b\" at [2] is inf");
   EXPECT_ERROR(read(checkpoint, "h", {3}), kFormat, "tensor \"h\" at [1] is -nan");
+  EXPECT_ERROR(map_weight(checkpoint, "b", Shape{3}, DType::kBF16), kFormat, "at [2] is inf");
+  EXPECT_ERROR(map_weight(checkpoint, "h", Shape{3}, DType::kF16), kFormat, "at [1] is -nan");
 }
 
 TEST(ReadWeight, numbers_that_overflow_bf16_are_refused) {
@@ -255,7 +257,59 @@ TEST(MapWeight, gives_the_bytes_in_place_or_nothing) {
   EXPECT_EQ(map_weight(checkpoint, "b", Shape{2}, DType::kBF16).size(), 4u);
   EXPECT_TRUE(map_weight(checkpoint, "b", Shape{2}, DType::kF32).empty()) << "stored otherwise";
   EXPECT_ERROR(map_weight(checkpoint, "b", Shape{3}, DType::kBF16), kShape, "expected [3]");
-  EXPECT_ERROR(map_weight(checkpoint, "b", Shape{2}, DType::kF16), kInternal, "F16");
+  EXPECT_ERROR(map_weight(checkpoint, "b", Shape{2}, DType::kI8), kInternal, "I8");
+}
+
+TEST(MapCodes, gives_codes_in_place_and_scales) {
+  Model model;
+  model.add_fp8("w", 300, 130, kFp8Block);
+  model.add("f", DType::kF32, {1}, std::vector<float>(1));
+  const Checkpoint checkpoint = model.open();
+  const MappedCodes mapped = map_codes(checkpoint, "w", Shape{300, 130});
+  EXPECT_EQ(mapped.codes.data(), checkpoint.view("w").data());
+  ASSERT_EQ(mapped.scales.dim(0), 3);
+  ASSERT_EQ(mapped.scales.dim(1), 2);
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(mapped.scales.data()[i], float(i) + 0.5f);
+  EXPECT_TRUE(map_codes(checkpoint, "f", Shape{1}).codes.empty()) << "stored otherwise";
+  EXPECT_ERROR(map_codes(checkpoint, "w", Shape{130, 300}), kShape, "expected [130, 300]");
+}
+
+TEST(MapCodes, scales_of_powers_of_two_may_be_bf16) {
+  Model model;
+  model.add_fp8("w", 130, 1, kFp8Block);
+  model.specs[1].dtype = DType::kBF16;
+  model.bytes[1].resize(4);
+  model.number<bf16>(1, 0) = to_bf16(0x1p-9f);
+  model.number<bf16>(1, 1) = to_bf16(4);
+  const MappedCodes mapped = map_codes(model.open(), "w", Shape{130, 1});
+  EXPECT_EQ(mapped.scales.data()[0], 0x1p-9f);
+  EXPECT_EQ(mapped.scales.data()[1], 4);
+}
+
+TEST(MapCodes, what_read_weight_refuses_is_refused) {
+  for (uint8_t code : {0x7f, 0xff}) {
+    Model model;
+    model.add_fp8("w", 200, 130, kFp8Block);
+    model.number<uint8_t>(0, 150 * 130 + 129) = code;
+    EXPECT_ERROR(map_codes(model.open(), "w", Shape{200, 130}), kFormat,
+                 "tensor \"w\" at [150, 129] is nan");
+  }
+  for (const float scale : {0.0f, -1.0f, NAN}) {
+    Model model;
+    model.add_fp8("w", 200, 130, kFp8Block);
+    model.number<float>(1, 2) = scale;
+    EXPECT_ERROR(map_codes(model.open(), "w", Shape{200, 130}), kFormat,
+                 "tensor \"w_scale_inv\" at [1, 0] is");
+  }
+  Model misshapen;
+  misshapen.add_fp8("w", 200, 130, {64, 64});
+  EXPECT_ERROR(map_codes(misshapen.open(), "w", Shape{200, 130}), kShape,
+               "tensor \"w_scale_inv\" has shape [4, 3], expected [2, 2]");
+  // Left to those who look at each number.
+  Model large;
+  large.add_fp8("w", 2, 2, kFp8Block);
+  large.number<float>(1, 0) = 1e38f;
+  EXPECT_TRUE(map_codes(large.open(), "w", Shape{2, 2}).codes.empty());
 }
 
 TEST(MapWeight, bytes_that_are_not_aligned_are_read_instead) {

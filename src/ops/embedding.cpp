@@ -22,16 +22,19 @@ void embedding(Ids ids, WeightView w, Out2 y) {
   check_length("embedding", "ids", ids, y.dim(0), "row of y");
   HADAL_CHECK(y.dim(1) == w.cols, kShape, "embedding: y has ", y.dim(1), " columns but w has ",
               w.cols);
-  HADAL_CHECK(w.dtype == DType::kF32 || w.dtype == DType::kBF16, kShape, "embedding: w is ",
-              dtype_name(w.dtype), ", expected F32 or BF16");
+  HADAL_CHECK(w.dtype == DType::kF32 || w.dtype == DType::kBF16 || w.dtype == DType::kF16, kShape,
+              "embedding: w is ", dtype_name(w.dtype), ", expected F32, BF16 or F16");
   check_ids("embedding", ids, w.rows);
   parallel_for(ids.dim(0), task_grain(w.cols), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = ids.data()[t] * w.row_stride;
       if (w.dtype == DType::kF32) {
         std::copy_n(static_cast<const float*>(w.data) + first, w.cols, y.row(t));
-      } else {
+      } else if (w.dtype == DType::kBF16) {
         const bf16* row = static_cast<const bf16*>(w.data) + first;
+        for (int64_t d = 0; d < w.cols; ++d) y.row(t)[d] = to_float(row[d]);
+      } else {
+        const fp16* row = static_cast<const fp16*>(w.data) + first;
         for (int64_t d = 0; d < w.cols; ++d) y.row(t)[d] = to_float(row[d]);
       }
     }

@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "core/step_clock.h"
 #include "kernels/kernels.h"
+#include "ops/decode_rows.h"
 #include "ops/fp8.h"
 #include "ops/linear.h"
 #include "ops/matrix_product.h"
@@ -218,11 +219,10 @@ void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w
   const std::vector<Part>& all = parts;  // the caller's, not each worker's
   parallel_tasks(static_cast<int64_t>(all.size()), [&](int64_t i) {
     const Part& p = all[static_cast<size_t>(i)];
-    const WeightView part = w[static_cast<size_t>(p.expert)].row_range(p.begin, p.end);
-    const int64_t first = begin_of(rows, p.expert);
-    kernel.gemv(part.data, part.dtype == DType::kBF16, part.row_stride, part.rows, part.cols,
-                slots.row(first), slots.row_stride(), slots_of(rows, p.expert),
-                y.row(first) + p.begin, y.row_stride(), false);
+    const int64_t first = begin_of(rows, p.expert), last = begin_of(rows, p.expert + 1);
+    decode_rows(kernel, slots.rows(first, last),
+                w[static_cast<size_t>(p.expert)].row_range(p.begin, p.end),
+                y.rows(first, last).cols(p.begin, p.end));
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "kernels/kernels.h"
+#include "ops/decode_rows.h"
 #include "ops/fp8.h"
 #include "ops/matrix_product.h"
 #include "ops/panel_linear.h"
@@ -104,23 +105,20 @@ void linear_decode(In2 x, WeightView w, In1 bias, Out2 y) {
   if (x.dim(0) == 0) return;
   const Kernels& kernel = kernels();
   const int64_t row_bytes = std::max<int64_t>(1, w.cols * dtype_size(w.dtype));
-  parallel_for(
-      w.rows, std::max<int64_t>(1, kSmallestRead / row_bytes), [&](int64_t begin, int64_t end) {
-        const WeightView part = w.row_range(begin, end);
-        kernel.gemv(part.data, w.dtype == DType::kBF16, w.row_stride, part.rows, w.cols, x.data(),
-                    x.row_stride(), x.dim(0), y.data() + begin, y.row_stride(), false);
-        for (int64_t t = 0; !bias.empty() && t < x.dim(0); ++t) {
-          kernel.add_row(bias.data() + begin, y.row(t) + begin, end - begin);
-        }
-      });
+  parallel_for(w.rows, std::max<int64_t>(1, kSmallestRead / row_bytes),
+               [&](int64_t begin, int64_t end) {
+                 decode_rows(kernel, x, w.row_range(begin, end), y.cols(begin, end));
+                 for (int64_t t = 0; !bias.empty() && t < x.dim(0); ++t) {
+                   kernel.add_row(bias.data() + begin, y.row(t) + begin, end - begin);
+                 }
+               });
 }
 
 void linear_decode_across(In2 x, WeightView w, Out2 y) {
-  check_weight("linear_decode_across", "w", w);
+  check_stored_weight("linear_decode_across", "w", w);
   check_size("linear_decode_across", "x", x, x.dim(0), w.rows);
   check_size("linear_decode_across", "y", y, x.dim(0), w.cols);
-  kernels().gemv_across(w.data, w.dtype == DType::kBF16, w.row_stride, w.rows, w.cols, x.data(),
-                        x.row_stride(), x.dim(0), y.data(), y.row_stride());
+  decode_across(kernels(), x, w, y);
 }
 
 }  // namespace hadal

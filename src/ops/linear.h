@@ -26,14 +26,16 @@ constexpr Precision above_fp8(Precision p) {
 
 // y = x W^T + bias, the prompt's and the training path.
 //
-// Weights in panels (int8, int4) have arithmetic of their own, whatever `precision` says: x becomes
-// int8 in groups of 32, products are exact (ops/panel_linear.h). linear and linear_decode give the
-// same bits then.
+// Weights in FP16, and E4M3 with scales, are taken as the numbers they are: the same bits as with
+// those in FP32. Weights in panels (int8, int4) have arithmetic of their own, whatever `precision`
+// says: x becomes int8 in groups of 32, products are exact (ops/panel_linear.h). linear and
+// linear_decode give the same bits then.
 //
 // Shapes    x [T, K] FP32 or, with plain weights and unless the precision is FP8, BF16; w [N, K]
-// FP32, BF16 or in panels; bias [N] or {}; y [T, N]. T may be 0. Rows may be strided. Numbers   a
-// row of y depends on its row of x alone, bit for bit. Aliasing  none. Threads blocks of y; the
-// same bits for any number of threads. Errors    Error{kShape} before anything is written.
+// FP32, BF16, FP16, E4M3 or in panels; bias [N] or {}; y [T, N]. T may be 0. Rows may be strided.
+// Numbers   a row of y depends on its row of x alone, bit for bit. Aliasing  none. Threads blocks
+// of y; the same bits for any number of threads. Errors    Error{kShape} before anything is
+// written.
 void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision);
 
 // Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. x and w as above.
@@ -41,7 +43,8 @@ void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 
                      Precision precision);
 
 // y = x W^T + bias by matrix-vector kernels: generated tokens. Reads each weight once for all T
-// rows (T small); FP32 arithmetic on FP32 or BF16 weights. A row depends on its row of x alone.
+// rows (T small); FP32 arithmetic on FP32, BF16 or FP16 weights; with E4M3 weights x times a scale
+// is rounded, to BF16 in the family with dots of BF16. A row depends on its row of x alone.
 void linear_decode(In2 x, WeightView w, In1 bias, Out2 y);
 
 // y = x W, w [K, N] with x [T, K]: what linear_decode is for W^T.

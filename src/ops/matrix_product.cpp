@@ -109,7 +109,11 @@ void cut(const Product& product, int64_t parts, std::vector<Block>& blocks) {
 }  // namespace
 
 GemmOperand operand(WeightView w) {
-  return {.data = w.data, .stride = w.row_stride, .bf16 = w.dtype == DType::kBF16};
+  GemmOperand x{.data = w.data, .stride = w.row_stride, .bf16 = w.dtype == DType::kBF16};
+  x.fp16 = w.dtype == DType::kF16;
+  x.codes = w.dtype == DType::kF8E4M3;
+  if (x.codes) x.scales = {w.scales, w.scale_stride(), 1, kFp8BlockRows, w.scale_row};
+  return x;
 }
 
 void check_size(const char* op, const char* name, WeightView x, int64_t rows, int64_t cols) {
@@ -119,6 +123,14 @@ void check_size(const char* op, const char* name, WeightView x, int64_t rows, in
 void check_weight(const char* op, const char* name, WeightView w) {
   HADAL_CHECK(w.dtype == DType::kF32 || w.dtype == DType::kBF16, kShape, op, ": ", name,
               " is of type ", dtype_name(w.dtype), ", expected F32 or BF16");
+}
+void check_stored_weight(const char* op, const char* name, const WeightView& w) {
+  if (w.dtype == DType::kF8E4M3) {
+    HADAL_CHECK(w.scales != nullptr && w.scale_row >= 0, kShape, op, ": ", name,
+                " is of type F8_E4M3 without scales");
+    return;
+  }
+  if (w.dtype != DType::kF16) check_weight(op, name, w);
 }
 
 int64_t packing_bytes() {

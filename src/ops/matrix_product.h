@@ -9,9 +9,11 @@ namespace hadal {
 
 GemmOperand operand(WeightView w);
 
-// Error{kShape} unless x is [rows, cols]; unless w is FP32 or BF16.
+// Error{kShape} unless x is [rows, cols]; unless w is FP32 or BF16; unless it is one of these,
+// FP16, or E4M3 with scales.
 void check_size(const char* op, const char* name, WeightView x, int64_t rows, int64_t cols);
 void check_weight(const char* op, const char* name, WeightView w);
+void check_stored_weight(const char* op, const char* name, const WeightView& w);
 
 // C (+)= op(A) op(B), then `bias` (n numbers, or null) added to every row of C.
 struct Product {

@@ -130,7 +130,7 @@ double work(const WeightView& w, int64_t rows) {
 }  // namespace
 
 void check_any_weight(const char* op, const char* name, const WeightView& w) {
-  if (!in_panels(w)) return check_weight(op, name, w);
+  if (!in_panels(w)) return check_stored_weight(op, name, w);
   HADAL_CHECK(w.dtype == DType::kU8 &&
                   (w.block_bytes == kInt8BlockBytes || w.block_bytes == kInt4BlockBytes),
               kShape, op, ": ", name, " is of type ", dtype_name(w.dtype), " in blocks of ",

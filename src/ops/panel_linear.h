@@ -10,7 +10,7 @@ namespace hadal {
 inline bool in_panels(const WeightView& w) {
   return w.block_bytes > 0;
 }
-// Error{kShape} unless w is in panels of a known kind, or F32 or BF16.
+// Error{kShape} unless w is in panels of a known kind, or check_stored_weight takes it.
 void check_any_weight(const char* op, const char* name, const WeightView& w);
 
 // y = x W^T + bias, x FP32 or BF16, for the prompt's and the generated path alike: x becomes int8

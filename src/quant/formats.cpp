@@ -98,6 +98,12 @@ int64_t code_bytes(const Format& format, int64_t rows, int64_t cols) {
   return blocks(rows, format.block.rows) * blocks(cols, format.block.cols) * format.block_bytes;
 }
 
+int64_t scale_bytes(const Format& format, int64_t rows, int64_t cols) {
+  if (format.block_bytes > 0) return 0;
+  return blocks(rows, format.block.rows) * blocks(cols, format.block.cols) *
+         dtype_size(DType::kF32);
+}
+
 std::span<const Format> formats() {
   return kFormats;
 }

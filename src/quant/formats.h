@@ -49,6 +49,8 @@ struct Format {
 };
 // Of the codes, or of the blocks that hold all, of a matrix [rows, cols].
 int64_t code_bytes(const Format& format, int64_t rows, int64_t cols);
+// Of FP32 scales that lie apart.
+int64_t scale_bytes(const Format& format, int64_t rows, int64_t cols);
 
 // The one table of formats.
 std::span<const Format> formats();

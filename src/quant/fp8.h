@@ -6,7 +6,7 @@ namespace hadal {
 // FP8 weights as DeepSeek-V3 publishes them (V3 report, 3.3.2): E4M3 codes with one FP32 scale for
 // each block of 128 x 128, which multiplies: value = code * weight_scale_inv.
 
-inline constexpr BlockShape kFp8Block{128, 128};
+inline constexpr BlockShape kFp8Block{kFp8BlockRows, kFp8BlockCols};
 inline constexpr float kE4m3Max = 448;
 
 // out[r, c] = float(code[r, c]) * scale[r / block.rows, c / block.cols], one float product.

@@ -145,6 +145,27 @@ TEST_P(GoldenMtpTest, logits_agree) {
   }
 }
 
+// Logits of ids through a cache, `piece` tokens at a time.
+Matrix serve(Transformer& model, const std::vector<int32_t>& ids, Path path, int64_t piece) {
+  const auto length = static_cast<int64_t>(ids.size());
+  Arena scratch;
+  KvCache cache(model.cache_specs(), DType::kF32);
+  const auto sequence = cache.add_sequence();
+  Matrix h({length, model.config().hidden_size}), out({length, model.config().vocab_size});
+  for (int64_t first = 0; first < length; first += piece) {
+    const int64_t rows = std::min(piece, length - first);
+    cache.extend(sequence, rows);
+    std::vector<int32_t> positions;
+    for (int64_t i = 0; i < rows; ++i) positions.push_back(int32_t(first + i));
+    const StepSpan span{0, rows, sequence, first};
+    StepPass pass{path, cache, scratch, view(positions), {&span, 1}, Precision::kFp32};
+    const Out2 part = h.view().rows(first, first + rows);
+    model.step({ids.data() + first, {rows}}, pass, part);
+    model.head(part, pass, out.view().rows(first, first + rows));
+  }
+  return out;
+}
+
 // The prompt in pieces, and token by token through the decode path with absorbed attention.
 TEST_P(GoldenTest, serving_paths_agree) {
   ConfigWarnings warnings;
@@ -152,26 +173,35 @@ TEST_P(GoldenTest, serving_paths_agree) {
   const Golden golden(GetParam());
   const auto ids = golden.ids();
   const auto want = golden.floats("logits");
-  const auto length = static_cast<int64_t>(ids.size()), vocab = model->config().vocab_size;
-  for (const auto& [path, piece] :
-       {std::pair{Path::kPrompt, int64_t{7}}, std::pair{Path::kGenerated, int64_t{1}}}) {
-    Arena scratch;
-    KvCache cache(model->cache_specs(), DType::kF32);
-    const auto sequence = cache.add_sequence();
-    Matrix h({length, model->config().hidden_size}), out({length, vocab});
-    for (int64_t first = 0; first < length; first += piece) {
-      const int64_t rows = std::min(piece, length - first);
-      cache.extend(sequence, rows);
-      std::vector<int32_t> positions;
-      for (int64_t i = 0; i < rows; ++i) positions.push_back(int32_t(first + i));
-      const StepSpan span{0, rows, sequence, first};
-      StepPass pass{path, cache, scratch, view(positions), {&span, 1}, Precision::kFp32};
-      const Out2 part = h.view().rows(first, first + rows);
-      model->step({ids.data() + first, {rows}}, pass, part);
-      model->head(part, pass, out.view().rows(first, first + rows));
-    }
-    EXPECT_LT(distance(out, want), 1) << (path == Path::kPrompt ? "prompt" : "token by token");
-  }
+  EXPECT_LT(distance(serve(*model, ids, Path::kPrompt, 7), want), 1) << "prompt";
+  EXPECT_LT(distance(serve(*model, ids, Path::kGenerated, 1), want), 1) << "token by token";
+}
+
+// As it is served: codes from the file. Prompts have the bits of the widened model, so they agree
+// with the golden logits in FP32 as that does; decoding rounds x to BF16 at most.
+TEST(GoldenFp8, weights_are_used_as_they_are_stored) {
+  constexpr double kBf16 = 0x1p-8 / kLogitTolerance;
+  const Golden golden("v3_fp8");
+  const auto ids = golden.ids();
+  const auto want = golden.floats("logits");
+  const auto length = static_cast<int64_t>(ids.size());
+  ConfigWarnings warnings;
+  const Pretrained served = load_pretrained(golden_dir() / "v3_fp8", {}, warnings);
+  const auto widened = load_case("v3_fp8", warnings);
+  Transformer& model = *served.model;
+  const auto codes = [](const Param& p) { return p.dtype == DType::kF8E4M3; };
+  ASSERT_TRUE(std::ranges::any_of(model.params().all(), codes));
+  for_each_family([&] {
+    const Matrix logits = logits_of(model, ids);
+    EXPECT_LT(distance(logits, want), 1);
+    EXPECT_TRUE(same_bits(logits, logits_of(*widened, ids)));
+    Matrix bf16({length, model.config().vocab_size}), bf16_widened = clone(bf16);
+    model.logits(view(ids), Precision::kBf16, bf16);
+    widened->logits(view(ids), Precision::kBf16, bf16_widened);
+    EXPECT_TRUE(same_bits(bf16, bf16_widened));
+    EXPECT_LT(distance(serve(model, ids, Path::kPrompt, 7), want), 1);
+    EXPECT_LT(distance(serve(model, ids, Path::kGenerated, 1), want), kBf16);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(cases, GoldenTest, testing::ValuesIn(case_names("logits")),
