@@ -20,7 +20,22 @@ int64_t scales_of(const WeightView& x) {
 }
 
 bool has_tiles(const WeightView& x, BlockShape tile) {
-  return x.scales != nullptr && BlockShape{x.tile_rows, x.tile_cols} == tile;
+  return x.dtype == DType::kBF16 && x.scales != nullptr &&
+         BlockShape{x.tile_rows, x.tile_cols} == tile;
+}
+
+// What a file's codes and scales mean, where to.data and to.scales point.
+void widen_codes(const WeightView& w, const WeightView& to) {
+  HADAL_CHECK(w.scales != nullptr && w.scale_row == 0, kShape,
+              "FP8 products: codes without scales, or not from the first row on");
+  std::copy_n(w.scales, scales_of(to), const_cast<float*>(to.scales));
+  parallel_for(w.rows, kBandRows, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const e4m3* codes = static_cast<const e4m3*>(w.data) + r * w.row_stride;
+      bf16* numbers = static_cast<bf16*>(const_cast<void*>(to.data)) + r * to.cols;
+      for (int64_t c = 0; c < w.cols; ++c) numbers[c] = to_bf16(to_float(codes[c]));
+    }
+  });
 }
 
 }  // namespace
@@ -129,15 +144,19 @@ void Fp8Matrices::round_weights(std::span<const WeightView> w) {
       views_.push_back(w[i]);
       continue;
     }
-    HADAL_CHECK(w[i].dtype == DType::kF32, kShape, "FP8 products: a weight is of type ",
-                dtype_name(w[i].dtype), ", expected F32");
     add(w[i].rows, w[i].cols, kFp8Block);
+    if (w[i].dtype == DType::kF8E4M3) continue;
+    HADAL_CHECK(w[i].dtype == DType::kF32, kShape, "FP8 products: a weight is of type ",
+                dtype_name(w[i].dtype), ", expected F32 or F8_E4M3");
     for (int64_t top = 0; top < w[i].rows; top += kBandRows) {
       bands.push_back({i, top, w[i].floats(), nullptr, top, std::min(kBandRows, w[i].rows - top)});
     }
   }
   place();
   round_bands(bands);
+  for (size_t i = 0; i < w.size(); ++i) {
+    if (w[i].dtype == DType::kF8E4M3) widen_codes(w[i], views_[i]);
+  }
 }
 
 void round_to_fp8(In2 w, bf16* numbers, float* scales) {

@@ -62,6 +62,18 @@ TEST(StoredLinear, prompts_have_the_bits_of_widened_weights) {
   });
 }
 
+// Products of codes with codes: those of the file, which encoding its numbers gives again.
+TEST(StoredLinear, fp8_products_take_codes_as_they_are) {
+  const Held w("fp8", 300, 200, 1);
+  const Matrix x = random_matrix(37, 200, 2);
+  Matrix y({37, 300}), want({37, 300});
+  linear(x, w.view, {}, y, Precision::kFp8);
+  linear(x, w.numbers, {}, want, Precision::kFp8);
+  for (int64_t i = 0; i < y.size(); ++i) {
+    ASSERT_NEAR(y.data()[i], want.data()[i], 1e-5) << i;
+  }
+}
+
 TEST(StoredLinear, decoding_is_near_double_precision) {
   for_each_family([] {
     for (const char* name : kNames) {
