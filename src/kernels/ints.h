@@ -3,11 +3,17 @@
 // plain loops.
 //
 //   set_ints(a) load_bytes(p)          4 kLanes bytes at any address
+//   shifted<n>(p)                      *p * 2^n in every lane
+//   pin(a)                             keeps a compiler from another order of operations, for which
+//                                      it would need more registers than there are
 //   low_halves(b) high_halves(b)       of each byte: its lower or upper four bits
 //   int8_operand(w)                    what dot_int8 takes in the place of signed bytes w
 //   dot_int8(acc, w, x)                acc + four products of w and the signed bytes of x, a lane,
 //                                      plus kInt8Offset times the four of x
-//   dot_int4(acc, w, x)                the same of unsigned w below 16, no offset
+//   begin_int4(a) dot_int4(acc, w, x) end_int4(acc, a)
+//                                      a + four products, no offset, of unsigned w below 16 for
+//                                      each of up to 8 dot_int4 in between: acc may be sums of 16
+//                                      bits
 //   to_floats(a)                       |a| < 2^24
 #pragma once
 #include <cstdint>
@@ -27,6 +33,13 @@ inline Ints set_ints(int32_t a) {
 inline Ints load_bytes(const uint8_t* p) {
   return {_mm512_loadu_si512(p)};
 }
+template <int n>
+inline Ints shifted(const int32_t* p) {
+  return {_mm512_slli_epi32(_mm512_set1_epi32(*p), n)};
+}
+inline void pin(Ints& a) {
+  asm("" : "+v"(a.v));
+}
 inline Ints low_halves(Ints b) {
   return {_mm512_and_si512(b.v, _mm512_set1_epi8(15))};
 }
@@ -44,17 +57,28 @@ inline Ints int8_operand(Ints w) {
 inline Ints dot_int8(Ints acc, Ints w, int32_t x) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(x))};
 }
+inline Ints begin_int4(Ints a) {
+  return a;
+}
 inline Ints dot_int4(Ints acc, Ints w, int32_t x) {
   return dot_int8(acc, w, x);
+}
+inline Ints end_int4(Ints acc, Ints) {
+  return acc;
 }
 #else
 constexpr int32_t kInt8Offset = 0;
 inline Ints int8_operand(Ints w) {
   return w;
 }
+inline Ints begin_int4(Ints) {
+  return {_mm512_setzero_si512()};
+}
 inline Ints dot_int4(Ints acc, Ints w, int32_t x) {
-  const __m512i pairs = _mm512_maddubs_epi16(w.v, _mm512_set1_epi32(x));
-  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  return {_mm512_add_epi16(acc.v, _mm512_maddubs_epi16(w.v, _mm512_set1_epi32(x)))};
+}
+inline Ints end_int4(Ints acc, Ints a) {
+  return {_mm512_add_epi32(a.v, _mm512_madd_epi16(acc.v, _mm512_set1_epi16(1)))};
 }
 inline Ints dot_int8(Ints acc, Ints w, int32_t x) {  // the sign of w goes to x
   const __m512i bytes = _mm512_set1_epi32(x);
@@ -76,6 +100,13 @@ inline Ints set_ints(int32_t a) {
 inline Ints load_bytes(const uint8_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
 }
+template <int n>
+inline Ints shifted(const int32_t* p) {
+  return {_mm256_slli_epi32(_mm256_set1_epi32(*p), n)};
+}
+inline void pin(Ints& a) {
+  asm("" : "+x"(a.v));
+}
 inline Ints low_halves(Ints b) {
   return {_mm256_and_si256(b.v, _mm256_set1_epi8(15))};
 }
@@ -89,9 +120,14 @@ constexpr int32_t kInt8Offset = 0;
 inline Ints int8_operand(Ints w) {
   return w;
 }
+inline Ints begin_int4(Ints) {
+  return {_mm256_setzero_si256()};
+}
 inline Ints dot_int4(Ints acc, Ints w, int32_t x) {
-  const __m256i pairs = _mm256_maddubs_epi16(w.v, _mm256_set1_epi32(x));
-  return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+  return {_mm256_add_epi16(acc.v, _mm256_maddubs_epi16(w.v, _mm256_set1_epi32(x)))};
+}
+inline Ints end_int4(Ints acc, Ints a) {
+  return {_mm256_add_epi32(a.v, _mm256_madd_epi16(acc.v, _mm256_set1_epi16(1)))};
 }
 inline Ints dot_int8(Ints acc, Ints w, int32_t x) {  // the sign of w goes to x
   const __m256i pairs =
@@ -113,6 +149,12 @@ inline Ints load_bytes(const uint8_t* p) {
   Ints out;
   __builtin_memcpy(out.v, p, sizeof out.v);
   return out;
+}
+template <int n>
+inline Ints shifted(const int32_t* p) {
+  return set_ints(*p * (1 << n));
+}
+inline void pin(Ints&) {
 }
 inline Ints low_halves(Ints b) {
   for (int32_t& v : b.v) v &= 0x0f0f0f0f;
@@ -138,8 +180,14 @@ inline Ints dot_int8(Ints acc, Ints w, int32_t x) {
   for (int64_t i = 0; i < 4 * Vec::kLanes; ++i) acc.v[i / 4] += b[i] * c[i % 4];
   return acc;
 }
+inline Ints begin_int4(Ints a) {
+  return a;
+}
 inline Ints dot_int4(Ints acc, Ints w, int32_t x) {
   return dot_int8(acc, w, x);
+}
+inline Ints end_int4(Ints acc, Ints) {
+  return acc;
 }
 
 #endif

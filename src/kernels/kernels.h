@@ -60,12 +60,16 @@ struct AdamWRow {
   float decay = 0;  // lr * weight decay
 };
 
-// Rows of x as int8, in groups of 32 columns, the last filled up with zeros. Row r is the one at
+// 32 columns of a row of x as int8: number = code * scale.
+struct CodedGroup {
+  float scale = 0;
+  int32_t minus = 0;  // the sum of the codes, negated
+  int8_t codes[32] = {};
+};
+// Rows of such groups, ceil(k / 32) each, the last filled up with zeros. Row r is the one at
 // rows[r] where that is not null.
 struct CodedRows {
-  const int8_t* codes = nullptr;    // [rows, groups, 32]
-  const float* scales = nullptr;    // [rows, groups]
-  const int32_t* totals = nullptr;  // [rows, groups]: the sums of the groups' codes
+  const CodedGroup* groups = nullptr;
   const int32_t* rows = nullptr;
 };
 // y [count, n] = x [count, k] times the transpose of w [n, k], int8 or int4 in panels
@@ -135,9 +139,8 @@ struct Kernels {
   // n numbers -> codes -127 .. 127 and a scale, amax / 127, for each 32 of them: code = nearest of
   // value * (127 / amax), so it is within (1/2 + 2^-15) scale of the value. A group that is not
   // finite has the scale NaN; one below 127 * 2^-126 is zeros.
-  void (*code_row)(const float* x, int64_t n, int8_t* codes, float* scales,
-                   int32_t* totals) noexcept;
-  // Reads each weight once for up to 16 rows or so. A row of x never sees the others.
+  void (*code_row)(const float* x, int64_t n, CodedGroup* groups) noexcept;
+  // Reads each weight once for up to eight rows or so. A row of x never sees the others.
   void (*panel_product)(const PanelProduct& p) noexcept;
 
   // ---- rows of numbers (row.inl). Each result is a function of the row alone.

@@ -7,7 +7,7 @@
 namespace {
 namespace panel {
 
-using hadal::CodedRows;
+using hadal::CodedGroup;
 using hadal::kInt4BlockBytes;
 using hadal::kInt8BlockBytes;
 using hadal::kPanelCols;
@@ -17,34 +17,59 @@ using hadal::kPanelScaleBytes;
 using hadal::PanelProduct;
 
 constexpr int64_t kParts = kPanelRows / Vec::kLanes;  // vectors a line
-// Panels read at once for one row of x, each from its own part of w (see gemv.inl), and rows of x
-// that go through a panel together. AVX-512 machines measured so far read int8 a tenth faster from
-// one panel than from two.
+// Rows of x that go through a panel together; more than that go through two neighbouring panels,
+// kTogetherTwo at a time, so that a number of x is loaded once for both.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
-constexpr int kStreams = 1, kTogether = 8;
-constexpr int64_t kPrefetch = 0;
+constexpr int kTogether = 8, kTogetherTwo = 6;
 #elif defined(__AVX2__)
-constexpr int kStreams = 4, kTogether = 2;
-constexpr int64_t kPrefetch = 512;
+constexpr int kTogether = 4, kTogetherTwo = 0;
 #else
-constexpr int kStreams = 1, kTogether = 2;
-constexpr int64_t kPrefetch = 0;
+constexpr int kTogether = 2, kTogetherTwo = 0;
 #endif
+// What a thread reads, one stream, is asked for so far ahead, into L2. With few operations a byte
+// AVX-512 is better off without.
+constexpr int64_t kAhead = 8192;
+constexpr bool ahead(int64_t block_bytes, int rows) {
+#if defined(__AVX512F__)
+  return rows > (block_bytes == kInt8BlockBytes ? 2 : 1);
+#else
+  return block_bytes > 0 && rows > 0;
+#endif
+}
 
+// u[s][r] += the products of 32 columns: of the lines of panel s, their part h, with codes of row
+// r, which lie `at` groups from x[r] on.
 struct Int8 {
   static constexpr int64_t kBlockBytes = kInt8BlockBytes;
-  static constexpr int32_t kOffset = kInt8Offset;
-  // Adds the products of the lines' part h with 32 codes of each of kRows rows.
-  template <int kRows>
-  static void add(const uint8_t* lines, const int8_t* const* x, int64_t at, Ints* u) noexcept {
+  static constexpr int kShift = kInt8Offset == 0 ? 0 : 7;
+  static_assert(kInt8Offset == 0 || kInt8Offset == 1 << kShift);
+
+  template <int kPanels, int kRows>
+  [[gnu::always_inline]] static void add(const uint8_t* const* lines, const CodedGroup* const* x,
+                                         int64_t at, Ints (*u)[kRows]) noexcept {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Ints start = kInt8Offset == 0 ? set_ints(0) : shifted<kShift>(&x[r][at].minus);
+#pragma GCC unroll 2
+      for (int s = 0; s < kPanels; ++s) u[s][r] = start;
+    }
 #pragma GCC unroll 8
     for (int q = 0; q < 8; ++q) {
-      const Ints w = int8_operand(load_bytes(lines + q * kPanelLine));
+      Ints w[kPanels];
+#pragma GCC unroll 2
+      for (int s = 0; s < kPanels; ++s) {
+        w[s] = int8_operand(load_bytes(lines[s] + q * kPanelLine));
+        pin(w[s]);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
-        __builtin_memcpy(&four, x[r] + at + 4 * q, sizeof four);
-        u[r] = dot_int8(u[r], w, four);
+        __builtin_memcpy(&four, x[r][at].codes + 4 * q, sizeof four);
+#pragma GCC unroll 2
+        for (int s = 0; s < kPanels; ++s) {
+          u[s][r] = dot_int8(u[s][r], w[s], four);
+          pin(u[s][r]);
+        }
       }
     }
   }
@@ -52,120 +77,140 @@ struct Int8 {
 
 struct Int4 {
   static constexpr int64_t kBlockBytes = kInt4BlockBytes;
-  static constexpr int32_t kOffset = 8;
-  template <int kRows>
-  static void add(const uint8_t* lines, const int8_t* const* x, int64_t at, Ints* u) noexcept {
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) {
-      const Ints both = load_bytes(lines + q * kPanelLine);
-      const Ints low = low_halves(both), high = high_halves(both);
+
+  template <int kPanels, int kRows>
+  [[gnu::always_inline]] static void add(const uint8_t* const* lines, const CodedGroup* const* x,
+                                         int64_t at, Ints (*u)[kRows]) noexcept {
+    const auto start = [&](int r) { return shifted<3>(&x[r][at].minus); };
+#pragma GCC unroll 16
+    for (int i = 0; i < kPanels * kRows; ++i)
+      u[i / kRows][i % kRows] = begin_int4(start(i % kRows));
+#pragma GCC unroll 8
+    for (int q = 0; q < 8; ++q) {  // lower halves of a line, then the upper ones
+      Ints w[kPanels];
+#pragma GCC unroll 2
+      for (int s = 0; s < kPanels; ++s) {
+        const Ints both = load_bytes(lines[s] + q / 2 * kPanelLine);
+        w[s] = q % 2 == 0 ? low_halves(both) : high_halves(both);
+        pin(w[s]);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        int32_t first, second;
-        __builtin_memcpy(&first, x[r] + at + 8 * q, sizeof first);
-        __builtin_memcpy(&second, x[r] + at + 8 * q + 4, sizeof second);
-        u[r] = dot_int4(dot_int4(u[r], low, first), high, second);
+        int32_t four;
+        __builtin_memcpy(&four, x[r][at].codes + 4 * q, sizeof four);
+#pragma GCC unroll 2
+        for (int s = 0; s < kPanels; ++s) {
+          u[s][r] = dot_int4(u[s][r], w[s], four);
+          pin(u[s][r]);
+        }
       }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kPanels * kRows; ++i) {
+      Ints& sum = u[i / kRows][i % kRows];
+      sum = end_int4(sum, start(i % kRows));
     }
   }
 };
 
-// The panels at w, `apart` bytes from one to the next, times the rows [first, first + kRows) of x;
-// `sums` [streams, rows, parts].
+// The panel at w and, of two, the one behind it, times kRows rows of x; `sums` [panels, parts,
+// rows].
 template <class Codes, int kPanels, int kRows>
-[[gnu::noinline]] void multiply(const uint8_t* w, int64_t apart, int64_t groups, const CodedRows& x,
-                                int64_t first, Vec* sums) noexcept {
-  const int8_t* codes[kRows];
-  const float* scales[kRows];
-  const int32_t* totals[kRows];
+[[gnu::noinline]] void multiply(const uint8_t* w, int64_t groups, const CodedGroup* const* rows,
+                                Vec* sums) noexcept {
+  const CodedGroup* x[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) x[r] = rows[r];
+  const int64_t apart = groups * Codes::kBlockBytes;
+  Vec acc[kPanels * kParts][kRows];
+#pragma GCC unroll 32
+  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = set(0);
+  for (int64_t g = 0; g < groups; ++g, w += Codes::kBlockBytes) {
+    if (ahead(Codes::kBlockBytes, kRows)) {
+#pragma GCC unroll 32
+      for (int64_t b = 0; b < kPanels * Codes::kBlockBytes; b += 64) {
+        const int64_t s = b / Codes::kBlockBytes;
+        __builtin_prefetch(w + s * apart + b - s * Codes::kBlockBytes + kAhead, 0, 2);
+      }
+    }
+#pragma GCC unroll 4
+    for (int h = 0; h < kParts; ++h) {
+      const uint8_t* lines[kPanels];
+      Vec scale[kPanels];
+      Ints u[kPanels][kRows];
+#pragma GCC unroll 2
+      for (int s = 0; s < kPanels; ++s) {
+        lines[s] = w + s * apart + kPanelScaleBytes + h * 4 * Vec::kLanes;
+      }
+      Codes::template add<kPanels, kRows>(lines, x, g, u);
+#pragma GCC unroll 2
+      for (int s = 0; s < kPanels; ++s) {
+        scale[s] = load_bf16(reinterpret_cast<const uint16_t*>(w + s * apart) + h * Vec::kLanes);
+        pin(scale[s]);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        Vec x_scale = broadcast(&x[r][g].scale);
+        pin(x_scale);
+#pragma GCC unroll 2
+        for (int s = 0; s < kPanels; ++s) {
+          Vec& a = acc[s * kParts + h][r];
+          a = ::add(a, mul(to_floats(u[s][r]), mul(scale[s], x_scale)));
+        }
+      }
+    }
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < kPanels * kParts * kRows; ++i) sums[i] = acc[i / kRows][i % kRows];
+}
+
+// Panels [panel, panel + kPanels) with rows [first, first + kRows).
+template <class Codes, int kPanels, int kRows>
+void panels_with_rows(const PanelProduct& p, int64_t panel, int64_t first) noexcept {
+  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols;
+  const CodedGroup* x[kRows];
   for (int r = 0; r < kRows; ++r) {
-    const int64_t row = x.rows != nullptr ? x.rows[first + r] : first + r;
-    codes[r] = x.codes + row * groups * kPanelCols;
-    scales[r] = x.scales + row * groups;
-    totals[r] = x.totals + row * groups;
+    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[first + r] : first + r) * groups;
   }
-  Vec acc[kPanels][kRows][kParts];
-  for (int s = 0; s < kPanels; ++s) {
-    for (int r = 0; r < kRows; ++r) {
-      for (int h = 0; h < kParts; ++h) acc[s][r][h] = set(0);
-    }
-  }
-  for (int64_t g = 0; g < groups; ++g) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kPanels; ++s) {
-      const uint8_t* block = w + s * apart + g * Codes::kBlockBytes;
-      if (kPrefetch > 0) {
-        for (int64_t b = 0; b < Codes::kBlockBytes; b += 64) {
-          __builtin_prefetch(block + kPrefetch + b);
-        }
-      }
-#pragma GCC unroll 4
-      for (int h = 0; h < kParts; ++h) {
-        Ints u[kRows];
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) u[r] = set_ints(-Codes::kOffset * totals[r][g]);
-        Codes::template add<kRows>(block + kPanelScaleBytes + h * 4 * Vec::kLanes, codes,
-                                   g * kPanelCols, u);
-        const Vec scale = load_bf16(reinterpret_cast<const uint16_t*>(block) + h * Vec::kLanes);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          const Vec both = mul(scale, set(scales[r][g]));
-          acc[s][r][h] = add(acc[s][r][h], mul(to_floats(u[r]), both));
-        }
-      }
-    }
-  }
-  for (int s = 0; s < kPanels; ++s) {
-    for (int r = 0; r < kRows; ++r) {
-      for (int h = 0; h < kParts; ++h) sums[(s * kRows + r) * kParts + h] = acc[s][r][h];
+  Vec sums[kPanels * kParts * kRows];
+  multiply<Codes, kPanels, kRows>(
+      static_cast<const uint8_t*>(p.w) + panel * groups * Codes::kBlockBytes, groups, x, sums);
+  for (int64_t i = 0; i < kPanels * kParts; ++i) {
+    const int64_t begin = panel * kPanelRows + i * Vec::kLanes;
+    const int64_t left = at_most(p.n - begin, Vec::kLanes);
+    for (int r = 0; left > 0 && r < kRows; ++r) {
+      store_part(p.y + (first + r) * p.y_stride + begin, sums[i * kRows + r], left);
     }
   }
 }
 
-// kPanels panels, the first of which is number `panel`, the next `apart` panels on.
+// The same with `count` rows, as many as kRows at most.
 template <class Codes, int kPanels, int kRows>
-void panels_with_rows(const PanelProduct& p, int64_t panel, int64_t apart, int64_t first) noexcept {
-  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols;
-  const int64_t bytes = groups * Codes::kBlockBytes;
-  Vec sums[kPanels * kRows * kParts];
-  multiply<Codes, kPanels, kRows>(static_cast<const uint8_t*>(p.w) + panel * bytes, apart * bytes,
-                                  groups, p.x, first, sums);
-  for (int s = 0; s < kPanels; ++s) {
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t begin = (panel + s * apart) * kPanelRows;
-      float* y = p.y + (first + r) * p.y_stride + begin;
-      for (int h = 0; h < kParts; ++h) {
-        const int64_t left = at_most(p.n - begin - h * Vec::kLanes, Vec::kLanes);
-        if (left > 0) store_part(y + h * Vec::kLanes, sums[(s * kRows + r) * kParts + h], left);
-      }
-    }
+void panels_with_some(const PanelProduct& p, int64_t panel, int64_t first, int64_t count) noexcept {
+  if (count == kRows) return panels_with_rows<Codes, kPanels, kRows>(p, panel, first);
+  if constexpr (kRows > 1) panels_with_some<Codes, kPanels, kRows - 1>(p, panel, first, count);
+}
+
+// With all rows, in passes of equal size; those after the first find the panels in the cache.
+template <class Codes, int kPanels, int kRows>
+void panels_with_all(const PanelProduct& p, int64_t panel) noexcept {
+  const int64_t passes = (p.count + kRows - 1) / kRows;
+  for (int64_t i = 0; i < passes; ++i) {
+    const int64_t first = p.count * i / passes, end = p.count * (i + 1) / passes;
+    panels_with_some<Codes, kPanels, kRows>(p, panel, first, end - first);
   }
 }
 
 template <class Codes>
 void product_of(const PanelProduct& p) noexcept {
   const int64_t panels = (p.n + kPanelRows - 1) / kPanelRows;
-  if (p.count == 1) {
-    const int64_t apart = panels / kStreams;
-    for (int64_t i = 0; i < apart; ++i) panels_with_rows<Codes, kStreams, 1>(p, i, apart, 0);
-    for (int64_t i = kStreams * apart; i < panels; ++i) panels_with_rows<Codes, 1, 1>(p, i, 0, 0);
-    return;
+  int64_t i = 0;
+  if constexpr (kTogetherTwo > 0) {
+    for (; p.count > kTogether && i + 2 <= panels; i += 2) {
+      panels_with_all<Codes, 2, kTogetherTwo>(p, i);
+    }
   }
-  for (int64_t i = 0; i < panels; ++i) {  // the rows after the first find the panel in the cache
-    int64_t r = 0;
-    for (; r + kTogether <= p.count; r += kTogether) {
-      panels_with_rows<Codes, 1, kTogether>(p, i, 0, r);
-    }
-    if (kTogether > 4 && r + 4 <= p.count) {
-      panels_with_rows<Codes, 1, 4>(p, i, 0, r);
-      r += 4;
-    }
-    if (kTogether > 2 && r + 2 <= p.count) {
-      panels_with_rows<Codes, 1, 2>(p, i, 0, r);
-      r += 2;
-    }
-    if (r < p.count) panels_with_rows<Codes, 1, 1>(p, i, 0, r);
-  }
+  for (; i < panels; ++i) panels_with_all<Codes, 1, kTogether>(p, i);
 }
 
 void product(const PanelProduct& p) noexcept {
@@ -173,9 +218,9 @@ void product(const PanelProduct& p) noexcept {
   product_of<Int4>(p);
 }
 
-void code_row(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* totals) noexcept {
+void code_row(const float* x, int64_t n, CodedGroup* to) noexcept {
   constexpr int64_t kVectors = kPanelCols / Vec::kLanes;
-  for (int64_t at = 0; at < n; at += kPanelCols) {
+  for (int64_t at = 0; at < n; at += kPanelCols, ++to) {
     Vec v[kVectors];
     Vec largest = set(0), strange = set(0);
     for (int64_t i = 0; i < kVectors; ++i) {
@@ -189,7 +234,7 @@ void code_row(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* 
     const float amax = reduce_max(largest);
     const bool tiny = amax < 127 * 0x1p-126f;
     const Vec per_scale = set(tiny ? 0.0f : 127 / amax);
-    *scales++ = (tiny ? 0.0f : amax / 127) + sum(strange);
+    to->scale = (tiny ? 0.0f : amax / 127) + sum(strange);
     int32_t bits[kPanelCols], total = 0;
     for (int64_t i = 0; i < kVectors; ++i) {
       float rounded[Vec::kLanes];  // their low bytes are whole numbers
@@ -197,11 +242,10 @@ void code_row(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* 
       __builtin_memcpy(bits + i * Vec::kLanes, rounded, sizeof rounded);
     }
     for (int64_t i = 0; i < kPanelCols; ++i) {
-      codes[i] = static_cast<int8_t>(bits[i] & 0xff);
-      total += codes[i];
+      to->codes[i] = static_cast<int8_t>(bits[i] & 0xff);
+      total += to->codes[i];
     }
-    *totals++ = total;
-    codes += kPanelCols;
+    to->minus = -total;
   }
 }
 

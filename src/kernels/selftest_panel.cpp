@@ -13,20 +13,15 @@ int64_t groups_of(int64_t k) {
 }
 
 struct Coded {
-  std::vector<int8_t> codes;
-  Floats scales;
-  std::vector<int32_t> totals;
+  std::vector<CodedGroup> groups;
 
   Coded(const Kernels& table, const Floats& x, int64_t rows, int64_t k)
-      : codes(static_cast<size_t>(rows * groups_of(k) * kPanelCols)),
-        scales(static_cast<size_t>(rows * groups_of(k))),
-        totals(scales.size()) {
+      : groups(static_cast<size_t>(rows * groups_of(k))) {
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t at = r * groups_of(k);
-      table.code_row(x.data() + r * k, k, codes.data() + at * kPanelCols, scales.data() + at,
-                     totals.data() + at);
+      table.code_row(x.data() + r * k, k, groups.data() + r * groups_of(k));
     }
   }
+  const CodedGroup& group(int64_t g) const { return groups[static_cast<size_t>(g)]; }
 };
 
 // Panels of random codes and scales.
@@ -66,7 +61,7 @@ void check_shape(const Kernels& table, int64_t block_bytes, int64_t n, int64_t k
   const Coded x(table, numbers(rows * k, 5), rows, k);
   Floats y(static_cast<size_t>(rows * n), -7);
   PanelProduct p{w.data(), block_bytes, n, k};
-  p.x = {x.codes.data(), x.scales.data(), x.totals.data(), nullptr};
+  p.x = {x.groups.data(), nullptr};
   p.count = rows;
   p.y = y.data();
   p.y_stride = n;
@@ -75,9 +70,9 @@ void check_shape(const Kernels& table, int64_t block_bytes, int64_t n, int64_t k
     for (int64_t i = 0; i < n; ++i) {
       double want = 0, size = 1e-30;
       for (int64_t j = 0; j < k; ++j) {
-        const auto at = static_cast<size_t>(r * groups_of(k) * kPanelCols + j);
-        const double product = weight(w, block_bytes, k, i, j) * x.codes[at] *
-                               double{x.scales[at / static_cast<size_t>(kPanelCols)]};
+        const CodedGroup& group = x.group(r * groups_of(k) + j / kPanelCols);
+        const double product =
+            weight(w, block_bytes, k, i, j) * group.codes[j % kPanelCols] * double{group.scale};
         want += product;
         size += std::abs(product);
       }
@@ -95,18 +90,21 @@ double check_code_row(const Kernels& table) {
     const Floats x = numbers(n, 9);
     const Coded coded(table, x, 1, n);
     for (int64_t g = 0; g < groups_of(n); ++g) {
+      const CodedGroup& group = coded.group(g);
       double amax = 0;
       int32_t total = 0;
-      for (int64_t j = g * kPanelCols; j < (g + 1) * kPanelCols; ++j) {
+      for (int64_t c = 0; c < kPanelCols; ++c) {
+        const int64_t j = g * kPanelCols + c;
         if (j < n) amax = std::max(amax, std::abs(double{x[static_cast<size_t>(j)]}));
-        total += coded.codes[static_cast<size_t>(j)];
+        total += group.codes[c];
       }
-      const double scale = coded.scales[static_cast<size_t>(g)];
+      const double scale = group.scale;
       worst.see(scale, amax / 127, kRounding * amax / 127);
-      worst.see(coded.totals[static_cast<size_t>(g)], total, 0.5);
-      for (int64_t j = g * kPanelCols; j < (g + 1) * kPanelCols; ++j) {
+      worst.see(group.minus, -total, 0.5);
+      for (int64_t c = 0; c < kPanelCols; ++c) {
+        const int64_t j = g * kPanelCols + c;
         const double value = j < n ? double{x[static_cast<size_t>(j)]} : 0;
-        worst.see(coded.codes[static_cast<size_t>(j)] * scale, value, (0.5 + 0x1p-15) * scale);
+        worst.see(group.codes[c] * scale, value, (0.5 + 0x1p-15) * scale);
       }
     }
   }
@@ -116,7 +114,7 @@ double check_code_row(const Kernels& table) {
 double check_panel_product(const Kernels& table) {
   Worst worst;
   for (int64_t block_bytes : {kInt8BlockBytes, kInt4BlockBytes}) {
-    for (int64_t rows : {1, 2, 3, 8, 15}) {
+    for (int64_t rows : {1, 2, 3, 8, 9, 15}) {
       check_shape(table, block_bytes, 100, 67, rows, worst);
       check_shape(table, block_bytes, 7, 320, rows, worst);
     }

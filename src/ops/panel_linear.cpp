@@ -27,15 +27,9 @@ class Coded {
   CodedRows encode(WeightView x) {
     const int64_t rows = x.rows, groups = round_up(x.cols, kPanelCols);
     const auto count = static_cast<size_t>(std::max<int64_t>(1, rows * groups));
-    if (scales_.size() < count) {
-      scales_.resize(count);
-      totals_.resize(count);
-      codes_.resize(count * kPanelCols);
-    }
+    if (groups_.size() < count) groups_.resize(count);
     const Kernels& kernel = kernels();
-    int8_t* codes = codes_.data();  // the caller's, not each worker's
-    float* scales = scales_.data();
-    int32_t* totals = totals_.data();
+    CodedGroup* to = groups_.data();  // the caller's, not each worker's
     const int64_t grain = std::max<int64_t>(1, kNumbersPerTask / std::max<int64_t>(1, x.cols));
     parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
       std::vector<float> wide(x.dtype == DType::kBF16 ? static_cast<size_t>(x.cols) : 0);
@@ -46,17 +40,14 @@ class Coded {
           kernel.from_bf16_row(static_cast<const uint16_t*>(row.data), wide.data(), x.cols);
           numbers = wide.data();
         }
-        kernel.code_row(numbers, x.cols, codes + r * groups * kPanelCols, scales + r * groups,
-                        totals + r * groups);
+        kernel.code_row(numbers, x.cols, to + r * groups);
       }
     });
-    return {codes, scales, totals, nullptr};
+    return {to, nullptr};
   }
 
  private:
-  std::vector<int8_t> codes_;
-  std::vector<float> scales_;
-  std::vector<int32_t> totals_;
+  std::vector<CodedGroup> groups_;
 };
 
 Coded& coded() {
@@ -70,9 +61,7 @@ CodedRows rows_from(CodedRows x, int64_t first, int64_t groups) {
     x.rows += first;
     return x;
   }
-  x.codes += first * groups * kPanelCols;
-  x.scales += first * groups;
-  x.totals += first * groups;
+  x.groups += first * groups;
   return x;
 }
 
