@@ -9,7 +9,6 @@
 #include "core/parallel.h"
 #include "infer/sampler.h"
 #include "model/inspect.h"
-#include "model/memory.h"
 
 namespace hadal {
 namespace {
@@ -47,15 +46,16 @@ class Texts {
       sequences_.push_back(cache_.add_sequence());
       cache_.extend(sequences_.back(), work.depth);
     }
-    tokens_.resize(sequences_.size(), 2);
+    drawn_.resize(sequences_.size());
   }
 
   void rewind() {
     for (KvCache::Sequence s : sequences_) cache_.truncate(s, work_.depth);
   }
 
-  // The next `count` tokens of every text; the newest one's successor is drawn.
-  void step(Path path, int64_t count) {
+  // The next `count` tokens of every text, and a draw of what follows. Tokens are no draws but as
+  // different as can be: alike texts would all choose the same experts. Returns how many were read.
+  int64_t step(Path path, int64_t count) {
     const Arena::Scope scope(scratch_);
     const int64_t vocabulary = model_.config().vocab_size;
     std::vector<int32_t> ids, positions;
@@ -65,7 +65,7 @@ class Texts {
       cache_.extend(sequences_[i], count);
       spans.push_back({row, row + count, sequences_[i], first});
       for (int64_t t = 0; t < count; ++t) {
-        ids.push_back(t == 0 ? tokens_[i] : int32_t((first + t) * 7919 % vocabulary));
+        ids.push_back(int32_t(((first + t) * 7919 + int64_t(i) * 104729 + 2) % vocabulary));
         positions.push_back(static_cast<int32_t>(first + t));
       }
     }
@@ -80,9 +80,10 @@ class Texts {
     const Out2 logits = scratch_.floats(work_.batch, vocabulary);
     model_.head(last, pass, logits);
     parallel_tasks(work_.batch, [&](int64_t i) {
-      tokens_[static_cast<size_t>(i)] = sample_token(
+      drawn_[static_cast<size_t>(i)] = sample_token(
           {logits.row(i), static_cast<size_t>(vocabulary)}, vocabulary, {.temperature = 0}, 0);
     });
+    return pass.experts_read;
   }
 
  private:
@@ -91,20 +92,23 @@ class Texts {
   KvCache cache_;
   Arena scratch_;
   std::vector<KvCache::Sequence> sequences_;
-  std::vector<int32_t> tokens_;
+  std::vector<int32_t> drawn_;
 };
 
-// Weights that a call with so many rows reads.
-double weight_bytes(const Transformer& model, int64_t rows) {
+// Weights that the calls read in which so many experts were chosen.
+double weight_bytes(const Transformer& model, int64_t calls, int64_t experts_read) {
   const ModelConfig& c = model.config();
-  const double touched = touched_experts(c, rows);
-  double bytes = 0;
+  double always = 0, of_experts = 0;
+  int64_t matrices = 0;
   for (const Param& p : model.params().all()) {
     if (p.layer >= c.num_hidden_layers) continue;  // MTP
     if (p.group == ParamGroup::kEmbedding && !c.tie_word_embeddings) continue;
-    bytes += double(p.value_bytes()) * (p.expert ? touched : 1);
+    (p.expert ? of_experts : always) += double(p.value_bytes());
+    matrices += p.expert ? 1 : 0;
   }
-  return bytes;
+  constexpr int64_t kMatrices = 3;  // of an expert, which are all of one size
+  const double expert = matrices == 0 ? 0 : kMatrices * of_experts / double(matrices);
+  return always * double(calls) + expert * double(experts_read);
 }
 
 double cache_bytes(const Transformer& model, DType dtype) {
@@ -187,21 +191,21 @@ ServingTime time_prefill(Transformer& model, const ServingWork& work) {
   Texts texts(model, work);
   const int64_t chunk = std::max<int64_t>(kPromptChunk / work.batch, 1);
   std::vector<double> seconds;
-  int64_t calls = 0;
+  int64_t calls = 0, experts = 0;
   while (int64_t(seconds.size()) < kPrefills &&
          std::accumulate(seconds.begin(), seconds.end(), 0.0) < kPrefillSeconds) {
     texts.rewind();
-    calls = 0;
+    calls = experts = 0;
     const auto start = Clock::now();
     for (int64_t done = 0; done < work.tokens; done += chunk, ++calls) {
-      texts.step(Path::kPrompt, std::min(chunk, work.tokens - done));
+      experts += texts.step(Path::kPrompt, std::min(chunk, work.tokens - done));
     }
     seconds.push_back(seconds_since(start));
   }
   const double tokens = double(work.tokens * work.batch);
   const double context = double(work.depth) + double(work.tokens) / 2;
   return {tokens / median(seconds),
-          double(calls) * weight_bytes(model, chunk * work.batch) / tokens +
+          weight_bytes(model, calls, experts) / tokens +
               context * cache_bytes(model, work.cache_dtype) * double(calls) / double(work.tokens),
           prompt_flops(model, work)};
 }
@@ -214,9 +218,10 @@ ServingTime time_decode(Transformer& model, const ServingWork& work) {
   }
   texts.rewind();
   std::vector<double> seconds;
+  int64_t experts = 0;
   for (int64_t i = 0; i < work.tokens; ++i) {
     const auto start = Clock::now();
-    texts.step(Path::kGenerated, 1);
+    experts += texts.step(Path::kGenerated, 1);
     seconds.push_back(seconds_since(start));
   }
   ModelConfig config = model.config();
@@ -224,7 +229,7 @@ ServingTime time_decode(Transformer& model, const ServingWork& work) {
   const Inspection facts = inspect_model(config);
   const double context = double(work.depth) + double(work.tokens) / 2;
   return {double(work.batch) / median(seconds),
-          weight_bytes(model, work.batch) / double(work.batch) +
+          weight_bytes(model, work.tokens, experts) / double(work.tokens * work.batch) +
               context * cache_bytes(model, work.cache_dtype),
           double(facts.weight_flops) + context * double(facts.attention_flops)};
 }

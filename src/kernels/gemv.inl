@@ -184,8 +184,13 @@ void add_rows_of_w(const E* w, int64_t w_stride, int64_t n, const float* x, bool
 template <class E>
 void gemv_across_typed(const Gemv& g, const E* w) noexcept {
   constexpr int64_t kTogether = 4;  // a few rows of w stay in L1 for all rows of x
+  constexpr int64_t kAhead = 8;     // rows, asked for into L2
   for (int64_t i = 0; i < g.k; i += kTogether) {
     const E* at = w + i * g.w_stride;
+    for (int64_t s = i + kAhead; s < at_most(i + kAhead + kTogether, g.k); ++s) {
+      const char* row = reinterpret_cast<const char*>(w + s * g.w_stride);
+      for (int64_t b = 0; b < g.n * int64_t{sizeof(E)}; b += 64) __builtin_prefetch(row + b, 0, 2);
+    }
     for (int64_t r = 0; r < g.rows; ++r) {
       const float* x = g.x + r * g.x_stride + i;
       float* y = g.y + r * g.y_stride;

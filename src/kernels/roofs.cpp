@@ -11,6 +11,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int64_t kStreams[] = {1, 2, 4, 8};  // a thread
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -88,6 +90,16 @@ double arithmetic_roof(double (*peak)(int64_t) noexcept, const RoofOptions& opti
   return arithmetic_rate(peak, num_threads(), options);
 }
 
+double read_roof(const RoofOptions& options) {
+  const Buffer memory(options.read_bytes);
+  std::memset(memory.data(), 1, static_cast<size_t>(memory.bytes()));
+  double best = 0;
+  for (int64_t streams : kStreams) {
+    best = std::max(best, read_rate(kernels(), memory, streams, num_threads(), options));
+  }
+  return best;
+}
+
 Roofs measure_roofs(const RoofOptions& options) {
   const Kernels& kernel = kernels();
   Roofs roofs;
@@ -100,7 +112,7 @@ Roofs measure_roofs(const RoofOptions& options) {
 
   const Buffer memory(options.read_bytes);
   std::memset(memory.data(), 1, static_cast<size_t>(memory.bytes()));
-  for (int64_t streams : {1, 2, 4, 8}) {
+  for (int64_t streams : kStreams) {
     const Rate rate = rate_of(
         [&](int64_t threads) { return read_rate(kernel, memory, streams, threads, options); });
     roofs.reads.push_back({streams, rate});

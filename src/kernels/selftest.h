@@ -54,6 +54,8 @@ struct RoofOptions {
 // Operations per second of one kind of arithmetic (kernels().peak_fp32, ...) on num_threads()
 // threads: the best of options.repeats runs.
 double arithmetic_roof(double (*peak)(int64_t) noexcept, const RoofOptions& options = {});
+// Bytes per second that num_threads() threads read, with the best number of streams for each.
+double read_roof(const RoofOptions& options = {});
 // For kernels() with 1 and with num_threads() threads. About two seconds.
 Roofs measure_roofs(const RoofOptions& options = {});
 

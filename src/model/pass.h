@@ -56,6 +56,7 @@ struct StepPass {
   Ids positions;  // [R]
   std::span<const StepSpan> spans;
   Precision precision = Precision::kFp32;  // of the prompt path's GEMMs
+  int64_t experts_read = 0;                // of all layers: routed experts that any row chose
 };
 
 }  // namespace hadal

@@ -37,7 +37,7 @@ int64_t weight_row_step(const Checkpoint& checkpoint, const std::string& name,
 
 // The format of a weight that is stored as int8 or int4; null for others.
 const Format* packed_format(const Checkpoint& checkpoint, const std::string& name);
-// The mapped panels of such a weight; its scales are checked. As map_weight otherwise.
+// The mapped panels of such a weight; a few of its scales are checked. As map_weight otherwise.
 std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape);
 

@@ -126,6 +126,9 @@ class Moe final : public Ffn {
     }
     router_scores(scores, shape_, scores);
     const Routing routing = route(scores, pass.scratch);
+    for (int64_t e = 0; e < shape_.experts; ++e) {
+      pass.experts_read += routing.offsets.data()[e + 1] > routing.offsets.data()[e] ? 1 : 0;
+    }
     const Out2 gate = pass.scratch.floats(slots, width_), up = pass.scratch.floats(slots, width_);
     const Out2 out = pass.scratch.floats(slots, hidden_);
     const Weights w = weights(pass.precision);
