@@ -29,6 +29,7 @@ constexpr int kTogether = 2, kTogetherTwo = 0;
 // What a thread reads, one stream, is asked for so far ahead, into L2. With few operations a byte
 // AVX-512 is better off without.
 constexpr int64_t kAhead = 8192;
+constexpr int64_t kBlockGroups = 32;  // of a panel, that stay in L1
 constexpr bool ahead(int64_t block_bytes, int rows) {
 #if defined(__AVX512F__)
   return rows > (block_bytes == kInt8BlockBytes ? 2 : 1);
@@ -113,18 +114,17 @@ struct Int4 {
   }
 };
 
-// The panel at w and, of two, the one behind it, times kRows rows of x; `sums` [panels, parts,
-// rows].
+// Adds to `sums` [panels, parts, rows] so many groups of the panel at w and, of two, of the one
+// that lies `apart` bytes behind, times kRows rows of x.
 template <class Codes, int kPanels, int kRows>
-[[gnu::noinline]] void multiply(const uint8_t* w, int64_t groups, const CodedGroup* const* rows,
-                                Vec* sums) noexcept {
+[[gnu::noinline]] void multiply(const uint8_t* w, int64_t apart, int64_t groups,
+                                const CodedGroup* const* rows, Vec* sums) noexcept {
   const CodedGroup* x[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) x[r] = rows[r];
-  const int64_t apart = groups * Codes::kBlockBytes;
   Vec acc[kPanels * kParts][kRows];
 #pragma GCC unroll 32
-  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = set(0);
+  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = sums[i];
   for (int64_t g = 0; g < groups; ++g, w += Codes::kBlockBytes) {
     if (ahead(Codes::kBlockBytes, kRows)) {
 #pragma GCC unroll 32
@@ -164,41 +164,64 @@ template <class Codes, int kPanels, int kRows>
   for (int i = 0; i < kPanels * kParts * kRows; ++i) sums[i] = acc[i / kRows][i % kRows];
 }
 
-// Panels [panel, panel + kPanels) with rows [first, first + kRows).
+// A piece of a product: panels from `panel` on, rows of x from `first` on, groups [begin, end).
+struct Piece {
+  int64_t panel, first, begin, end;
+};
+
+// What the groups before gave lies in y.
 template <class Codes, int kPanels, int kRows>
-void panels_with_rows(const PanelProduct& p, int64_t panel, int64_t first) noexcept {
-  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols;
+void piece_with_rows(const PanelProduct& p, const Piece& piece) noexcept {
+  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols, apart = groups * Codes::kBlockBytes;
   const CodedGroup* x[kRows];
   for (int r = 0; r < kRows; ++r) {
-    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[first + r] : first + r) * groups;
+    const int64_t row = piece.first + r;
+    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[row] : row) * groups + piece.begin;
   }
   Vec sums[kPanels * kParts * kRows];
-  multiply<Codes, kPanels, kRows>(
-      static_cast<const uint8_t*>(p.w) + panel * groups * Codes::kBlockBytes, groups, x, sums);
-  for (int64_t i = 0; i < kPanels * kParts; ++i) {
-    const int64_t begin = panel * kPanelRows + i * Vec::kLanes;
-    const int64_t left = at_most(p.n - begin, Vec::kLanes);
-    for (int r = 0; left > 0 && r < kRows; ++r) {
-      store_part(p.y + (first + r) * p.y_stride + begin, sums[i * kRows + r], left);
+  const auto each = [&](auto fn) {
+    for (int64_t i = 0; i < kPanels * kParts; ++i) {
+      const int64_t at = piece.panel * kPanelRows + i * Vec::kLanes;
+      const int64_t left = at_most(p.n - at, Vec::kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        fn(sums[i * kRows + r], p.y + (piece.first + r) * p.y_stride + at, left);
+      }
     }
-  }
+  };
+  each([&](Vec& sum, const float* y, int64_t left) {
+    sum = piece.begin > 0 && left > 0 ? load_part(y, left) : set(0);
+  });
+  const auto* w = static_cast<const uint8_t*>(p.w) + piece.panel * apart;
+  multiply<Codes, kPanels, kRows>(w + piece.begin * Codes::kBlockBytes, apart,
+                                  piece.end - piece.begin, x, sums);
+  each([](Vec sum, float* y, int64_t left) {
+    if (left > 0) store_part(y, sum, left);
+  });
 }
 
 // The same with `count` rows, as many as kRows at most.
 template <class Codes, int kPanels, int kRows>
-void panels_with_some(const PanelProduct& p, int64_t panel, int64_t first, int64_t count) noexcept {
-  if (count == kRows) return panels_with_rows<Codes, kPanels, kRows>(p, panel, first);
-  if constexpr (kRows > 1) panels_with_some<Codes, kPanels, kRows - 1>(p, panel, first, count);
+void piece_with_some(const PanelProduct& p, const Piece& piece, int64_t count) noexcept {
+  if (count == kRows) return piece_with_rows<Codes, kPanels, kRows>(p, piece);
+  if constexpr (kRows > 1) piece_with_some<Codes, kPanels, kRows - 1>(p, piece, count);
 }
 
-// With all rows, in passes of equal size; those after the first find the panels in the cache.
+// With all rows, in passes of equal size. When there are several, a block of the panels stays in L1
+// for all of them.
 template <class Codes, int kPanels, int kRows>
 void panels_with_all(const PanelProduct& p, int64_t panel) noexcept {
   const int64_t passes = (p.count + kRows - 1) / kRows;
-  for (int64_t i = 0; i < passes; ++i) {
-    const int64_t first = p.count * i / passes, end = p.count * (i + 1) / passes;
-    panels_with_some<Codes, kPanels, kRows>(p, panel, first, end - first);
-  }
+  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols;
+  const int64_t block = passes > 1 ? kBlockGroups / kPanels : groups;
+  int64_t begin = 0;
+  do {
+    const int64_t end = at_most(begin + block, groups);
+    for (int64_t i = 0; i < passes; ++i) {
+      const int64_t first = p.count * i / passes, after = p.count * (i + 1) / passes;
+      piece_with_some<Codes, kPanels, kRows>(p, {panel, first, begin, end}, after - first);
+    }
+    begin = end;
+  } while (begin < groups);
 }
 
 template <class Codes>

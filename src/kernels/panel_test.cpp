@@ -121,7 +121,7 @@ struct Weights {
 TEST(PanelProduct, every_family_gives_the_bits_of_the_contract) {
   for (const int64_t block : {kInt8BlockBytes, kInt4BlockBytes}) {
     for (const auto& size :
-         {std::pair<int64_t, int64_t>{1, 1}, {16, 32}, {100, 67}, {7, 320}, {33, 96}}) {
+         {std::pair<int64_t, int64_t>{1, 1}, {16, 32}, {100, 67}, {7, 320}, {33, 96}, {40, 1111}}) {
       const int64_t n = size.first, k = size.second;
       const Weights w(n, k, block);
       for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 19}) {
