@@ -253,8 +253,8 @@ TEST(LinearTest, NamesTheWrongShape) {
                "linear: y is [4, 4], expected [4, 3]");
   EXPECT_ERROR(linear(x, view(w), vec(filled(1, 2, 0)), y, Precision::kFp32), kShape,
                "bias has 2 entries, expected 3");
-  EXPECT_ERROR(linear(x, WeightView(DType::kF16, h.data(), 3, 5), {}, y, Precision::kFp32), kShape,
-               "w is of type F16");
+  EXPECT_ERROR(linear(x, WeightView(DType::kU8, h.data(), 3, 5), {}, y, Precision::kFp32), kShape,
+               "w is of type U8");
   EXPECT_ERROR(linear_decode_across(y, view(w), filled(4, 4, 0)), kShape,
                "linear_decode_across: y is [4, 4], expected [4, 5]");
   EXPECT_ERROR(linear_decode(filled(4, 6, 0), view(w), {}, y), kShape,

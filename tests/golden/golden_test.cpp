@@ -178,9 +178,9 @@ TEST_P(GoldenTest, serving_paths_agree) {
 }
 
 // As it is served: codes from the file. Prompts have the bits of the widened model, so they agree
-// with the golden logits in FP32 as that does; decoding rounds x to BF16 at most.
+// with the golden logits in FP32 as that does; decoding rounds x to BF16 at most, which is less than
+// what products in BF16 do.
 TEST(GoldenFp8, weights_are_used_as_they_are_stored) {
-  constexpr double kBf16 = 0x1p-8 / kLogitTolerance;
   const Golden golden("v3_fp8");
   const auto ids = golden.ids();
   const auto want = golden.floats("logits");
@@ -200,7 +200,8 @@ TEST(GoldenFp8, weights_are_used_as_they_are_stored) {
     widened->logits(view(ids), Precision::kBf16, bf16_widened);
     EXPECT_TRUE(same_bits(bf16, bf16_widened));
     EXPECT_LT(distance(serve(model, ids, Path::kPrompt, 7), want), 1);
-    EXPECT_LT(distance(serve(model, ids, Path::kGenerated, 1), want), kBf16);
+    const double by_bf16 = distance(bf16, want);
+    EXPECT_LT(distance(serve(model, ids, Path::kGenerated, 1), want), 1.5 * by_bf16);
   });
 }
 
