@@ -60,7 +60,9 @@ struct PagedSequence {
   int64_t length = 0;
 };
 // Shapes    q [R, H*qk]; o [R, H*v]; sequences R entries.
-// Numbers   FP32; the tokens are cut at fixed places (a pure function of length) and the parts
+// Numbers   FP32, or BF16 operands as shape.bf16_arithmetic says where more than 8 heads share a
+// key
+//           head; the tokens are cut at fixed places (a pure function of length) and the parts
 // joined
 //           in order, so that a row's bits never depend on the other rows or on the threads.
 void paged_attention(In2 q, std::span<const PagedSequence> sequences, const PagedLayout& layout,

@@ -129,6 +129,7 @@ AttentionPart part_of(const PagedCall& call, const PagedTask& task) {
   part.key_step = l.key_stride;
   part.value_step = l.value_stride;
   part.q = heads_of(call.q, task.row->row, first, call.shape.qk_dim);
+  part.bf16_arithmetic = call.shape.bf16_arithmetic;
   const int64_t slot = task.split * call.slots() + call.slot(task.begin);
   part.o = task.row->o + slot * call.o_stride();
   part.o_stride = call.o_stride();

@@ -281,7 +281,9 @@ class Mla final : public Attention {
       }
     }
     const PagedLayout paged{pass.cache.row(cache_layer), KvCache::kPageTokens, 0, 0, 0, 0};
-    paged_attention(q, sequences, paged, absorbed_shape(heads_), o, pass.scratch);
+    // What reads rounded rows may round its query too.
+    const bool bf16 = paged.row.dtype != DType::kF32;
+    paged_attention(q, sequences, paged, absorbed_shape(heads_, bf16), o, pass.scratch);
   }
 
   // Multi-scale RoPE: the shared key is cached un-rotated, and the whole history is turned for each
@@ -304,14 +306,14 @@ class Mla final : public Attention {
       }
       const PagedLayout one_page{{DType::kF32, width}, length, 0, 0, 0, 0};
       paged_attention(q.rows(s.begin, s.end).cols(g * heads * width, (g + 1) * heads * width),
-                      sequences, one_page, absorbed_shape(heads),
+                      sequences, one_page, absorbed_shape(heads, false),
                       o.rows(s.begin, s.end).cols(g * heads * latent_, (g + 1) * heads * latent_),
                       scratch);
     }
   }
 
-  AttentionShape absorbed_shape(int64_t heads) const {
-    return {heads, 1, latent_ + rope_dim_, latent_, scale_, false};
+  AttentionShape absorbed_shape(int64_t heads, bool bf16) const {
+    return {heads, 1, latent_ + rope_dim_, latent_, scale_, bf16};
   }
 
   static Ids all_positions(int64_t length, Arena& scratch) {
