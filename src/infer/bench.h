@@ -20,8 +20,8 @@ struct ServingWork {
 };
 struct ServingTime {
   double tokens_per_s = 0;  // of all texts, by the median call
-  // What a token makes the machine read: weights, an expert once a call if anybody chose it, and its
-  // text's cache.
+  // What a token makes the machine read: weights, an expert once a call if anybody chose it, and
+  // its text's cache.
   double bytes_per_token = 0;
   double flops_per_token = 0;  // of products with weights and of attention as it is computed
 };

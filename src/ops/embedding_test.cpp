@@ -85,7 +85,8 @@ TEST(Embedding, RefusesIdsAndShapesBeforeWriting) {
   EXPECT_ERROR(embedding_backward(one, y, w), kShape, "ids has 1 entries, expected 2");
   EXPECT_ERROR(embedding(ids, w.view(), narrow), kShape, "y has 3 columns but w has 4");
   EXPECT_ERROR(embedding_backward(ids, narrow, w), kShape, "dy has 3 columns but dw has 4");
-  EXPECT_ERROR(embedding(ids, WeightView(DType::kF8E4M3, w.data(), 3, 4), y), kShape, "w is F8_E4M3");
+  EXPECT_ERROR(embedding(ids, WeightView(DType::kF8E4M3, w.data(), 3, 4), y), kShape,
+               "w is F8_E4M3");
   EXPECT_TRUE(same_bits(y, filled(2, 4, 5)));
   EXPECT_TRUE(same_bits(w, filled(3, 4, 1)));
 }

@@ -178,8 +178,8 @@ TEST_P(GoldenTest, serving_paths_agree) {
 }
 
 // As it is served: codes from the file. Prompts have the bits of the widened model, so they agree
-// with the golden logits in FP32 as that does; decoding rounds x to BF16 at most, which is less than
-// what products in BF16 do.
+// with the golden logits in FP32 as that does; decoding rounds x to BF16 at most, which is less
+// than what products in BF16 do.
 TEST(GoldenFp8, weights_are_used_as_they_are_stored) {
   const Golden golden("v3_fp8");
   const auto ids = golden.ids();
