@@ -42,7 +42,7 @@ const std::vector<Kind>& kinds() {
 // them is NaN.
 class Cache {
  public:
-  Cache(const PagedLayout& layout, int64_t length, uint64_t stream) : layout_(layout) {
+  Cache(const PagedLayout& layout, int64_t length, uint64_t stream) {
     const int64_t pages = (length + layout.page_tokens - 1) / layout.page_tokens;
     const int64_t width = layout.row.elements;
     const Matrix numbers = random_matrix(length, width, stream);
@@ -55,6 +55,10 @@ class Cache {
                          buffers_.back().data() + t * layout.row.bytes());
       }
       pages_.push_back(buffers_.back().data());
+      for (int64_t t = 0; t < layout.page_tokens; ++t) {
+        rows_.emplace_back(static_cast<size_t>(width));
+        layout.row.read(pages_.back() + t * layout.row.bytes(), rows_.back().data());
+      }
     }
     length_ = length;
   }
@@ -62,14 +66,11 @@ class Cache {
     return {pages_, length > 0 ? length : length_};
   }
   double at(int64_t token, int64_t d) const {
-    const std::byte* page = pages_[static_cast<size_t>(token / layout_.page_tokens)];
-    std::vector<float> row(static_cast<size_t>(layout_.row.elements));
-    layout_.row.read(page + token % layout_.page_tokens * layout_.row.bytes(), row.data());
-    return double(row[static_cast<size_t>(d)]);
+    return double(rows_[static_cast<size_t>(token)][static_cast<size_t>(d)]);
   }
 
  private:
-  PagedLayout layout_;
+  std::vector<std::vector<float>> rows_;  // as they are read
   std::vector<Buffer> buffers_;
   std::vector<const std::byte*> pages_;
   int64_t length_ = 0;
