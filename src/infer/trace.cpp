@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <initializer_list>
 #include <thread>
 
@@ -69,7 +70,7 @@ Latency latency_of(std::vector<double> seconds) {
   if (seconds.empty()) return {};
   std::sort(seconds.begin(), seconds.end());
   const auto at = [&](double share) {
-    return seconds[static_cast<size_t>(share * double(seconds.size() - 1) + 0.5)];
+    return seconds[static_cast<size_t>(std::llround(share * double(seconds.size() - 1)))];
   };
   return {at(0.5), at(0.99)};
 }

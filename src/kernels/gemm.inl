@@ -12,13 +12,13 @@ namespace {
 // kRows x (kCols * kLanes) accumulators, two Vec of B, one broadcast of A.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
 constexpr int kTileRows = 14, kTileVecs = 2;
-constexpr int64_t kBlockRows = 4 * kTileRows, kBlockCols = 512;
+constexpr int64_t kBlockRows = int64_t{4} * kTileRows, kBlockCols = 512;
 #elif defined(__AVX2__)
 constexpr int kTileRows = 6, kTileVecs = 2;
-constexpr int64_t kBlockRows = 16 * kTileRows, kBlockCols = 256;
+constexpr int64_t kBlockRows = int64_t{16} * kTileRows, kBlockCols = 256;
 #else
 constexpr int kTileRows = 4, kTileVecs = 2;
-constexpr int64_t kBlockRows = 16 * kTileRows, kBlockCols = 128;
+constexpr int64_t kBlockRows = int64_t{16} * kTileRows, kBlockCols = 128;
 #endif
 constexpr int kTileCols = kTileVecs * static_cast<int>(Vec::kLanes);
 constexpr int64_t kBlockUnits = 256;

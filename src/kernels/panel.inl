@@ -65,7 +65,7 @@ struct Int8 {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
-        __builtin_memcpy(&four, x[r][at].codes + 4 * q, sizeof four);
+        __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
 #pragma GCC unroll 2
         for (int s = 0; s < kPanels; ++s) {
           u[s][r] = dot_int8(u[s][r], w[s], four);
@@ -98,7 +98,7 @@ struct Int4 {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
-        __builtin_memcpy(&four, x[r][at].codes + 4 * q, sizeof four);
+        __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
 #pragma GCC unroll 2
         for (int s = 0; s < kPanels; ++s) {
           u[s][r] = dot_int4(u[s][r], w[s], four);
@@ -140,7 +140,7 @@ template <class Codes, int kPanels, int kRows>
       Ints u[kPanels][kRows];
 #pragma GCC unroll 2
       for (int s = 0; s < kPanels; ++s) {
-        lines[s] = w + s * apart + kPanelScaleBytes + h * 4 * Vec::kLanes;
+        lines[s] = w + s * apart + kPanelScaleBytes + int64_t{h} * 4 * Vec::kLanes;
       }
       Codes::template add<kPanels, kRows>(lines, x, g, u);
 #pragma GCC unroll 2

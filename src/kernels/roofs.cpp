@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 #include "core/parallel.h"
 #include "core/tensor.h"
@@ -92,7 +91,7 @@ double arithmetic_roof(double (*peak)(int64_t) noexcept, const RoofOptions& opti
 
 double read_roof(const RoofOptions& options) {
   const Buffer memory(options.read_bytes);
-  std::memset(memory.data(), 1, static_cast<size_t>(memory.bytes()));
+  std::fill_n(memory.data(), memory.bytes(), std::byte{1});
   double best = 0;
   for (int64_t streams : kStreams) {
     best = std::max(best, read_rate(kernels(), memory, streams, num_threads(), options));
@@ -111,7 +110,7 @@ Roofs measure_roofs(const RoofOptions& options) {
   roofs.int8_gops = arithmetic(kernel.peak_int8);
 
   const Buffer memory(options.read_bytes);
-  std::memset(memory.data(), 1, static_cast<size_t>(memory.bytes()));
+  std::fill_n(memory.data(), memory.bytes(), std::byte{1});
   for (int64_t streams : kStreams) {
     const Rate rate = rate_of(
         [&](int64_t threads) { return read_rate(kernel, memory, streams, threads, options); });
