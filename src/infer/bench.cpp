@@ -126,10 +126,6 @@ double prompt_flops(const Transformer& model, const ServingWork& work) {
   return training_flops_per_token(facts, 2 * work.depth + work.tokens) / 3 - head;
 }
 
-}  // namespace
-
-namespace {
-
 // A block of random numbers, again and again.
 void fill_panels(const Param& p, const Format& format) {
   Tensor<float, 2> block({format.block.rows, format.block.cols});

@@ -140,12 +140,14 @@ void Params::round_weights(Precision precision) {
   auto* scale = reinterpret_cast<float*>(scales_.data());
   for (Param* p : matrices) {
     if (!in_fp8(*p, precision)) continue;
-    p->scales = scale;
+    p->rounded_scales = scale;
     scale += fp8_blocks(*p);
   }
   parallel_tasks(static_cast<int64_t>(matrices.size()), [&](int64_t i) {
     const Param& p = *matrices[static_cast<size_t>(i)];
-    if (p.scales != nullptr) return round_to_fp8(p.weight().floats(), p.rounded, p.scales);
+    if (p.rounded_scales != nullptr) {
+      return round_to_fp8(p.weight().floats(), p.rounded, p.rounded_scales);
+    }
     round_to_bf16(p.vec(), {p.rounded, {p.size()}});
   });
 }

@@ -47,7 +47,7 @@ struct Param {
   const float* code_scales = nullptr;  // of a value that is codes, dtype F8_E4M3 (core/tensor.h)
   float* gradient = nullptr;           // FP32, or null when serving
   bf16* rounded = nullptr;  // value as training's products read it, where it is kept, else null
-  float* scales = nullptr;  // of rounded in FP8: one for each block of 128 x 128
+  float* rounded_scales = nullptr;  // of it in FP8
 
   // Read by FP8 products (V3 report, sec. 3.3), and stored as FP8: the matrices of Linears, apart
   // from the projection of an MTP module, as in the released files.
@@ -76,11 +76,13 @@ struct Param {
   }
   // As a product of this precision reads it; the same numbers to it.
   WeightView weight(Precision precision) const {
-    const bool fits = scales == nullptr ? precision == Precision::kBf16 : is_fp8(precision);
-    if (rounded == nullptr || !fits) return weight();
+    const bool fp8 = rounded_scales != nullptr;
+    if (rounded == nullptr || (fp8 ? !is_fp8(precision) : precision != Precision::kBf16)) {
+      return weight();
+    }
     WeightView view(DType::kBF16, rounded, rows(), cols());
-    view.scales = scales;
-    if (scales != nullptr) view.tile_rows = view.tile_cols = 128;
+    view.scales = rounded_scales;
+    if (fp8) view.tile_rows = kFp8BlockRows, view.tile_cols = kFp8BlockCols;
     return view;
   }
   In1 vec() const { return {static_cast<const float*>(value), {size()}}; }

@@ -142,14 +142,14 @@ void AdamW::step(double lr, double norm) {
     } else {
       update(reinterpret_cast<float*>(first_.data()), reinterpret_cast<float*>(second_.data()));
     }
-    if (p.rounded != nullptr && p.scales == nullptr) {
+    if (p.rounded != nullptr && p.rounded_scales == nullptr) {
       round_to_bf16(w, {p.rounded + piece.begin, {n}});
     }
   });
   // Blocks of FP8 do not end where pieces do.
   parallel_tasks(static_cast<int64_t>(slots_.size()), [&](int64_t i) {
     const Param& p = *slots_[static_cast<size_t>(i)].param;
-    if (p.scales != nullptr) round_to_fp8(p.weight().floats(), p.rounded, p.scales);
+    if (p.rounded_scales != nullptr) round_to_fp8(p.weight().floats(), p.rounded, p.rounded_scales);
   });
 }
 
