@@ -17,22 +17,22 @@ using hadal::kPanelScaleBytes;
 using hadal::PanelProduct;
 
 constexpr int64_t kParts = kPanelRows / Vec::kLanes;  // vectors a line
-// Rows of x that go through a panel together; more than that go through two neighbouring panels,
-// kTogetherTwo at a time, so that a number of x is loaded once for both.
+// Rows of x that go through a panel together: as many as registers hold sums for. Two rows of int8,
+// up to kFewTwo, go through two neighbouring panels: slow enough for the CPU's own prefetching to
+// fall behind, which follows two streams further than one.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
-constexpr int kTogether = 8, kTogetherTwo = 6;
+constexpr int kTogether = 12, kFewTwo = 4;
 #elif defined(__AVX2__)
-constexpr int kTogether = 4, kTogetherTwo = 0;
+constexpr int kTogether = 4, kFewTwo = 0;
 #else
-constexpr int kTogether = 2, kTogetherTwo = 0;
+constexpr int kTogether = 2, kFewTwo = 0;
 #endif
-// What a thread reads, one stream, is asked for so far ahead, into L2. With few operations a byte
-// AVX-512 is better off without.
+// What a thread reads as one stream is asked for so far ahead, into L2. With few operations a byte,
+// and with two streams, AVX-512 is better off without.
 constexpr int64_t kAhead = 8192;
-constexpr int64_t kBlockGroups = 32;  // of a panel, that stay in L1
 constexpr bool ahead(int64_t block_bytes, int rows) {
 #if defined(__AVX512F__)
-  return rows > (block_bytes == kInt8BlockBytes ? 2 : 1);
+  return rows > (block_bytes == kInt8BlockBytes ? kFewTwo : 1);
 #else
   return block_bytes > 0 && rows > 0;
 #endif
@@ -48,13 +48,13 @@ struct Int8 {
   template <int kPanels, int kRows>
   [[gnu::always_inline]] static void add(const uint8_t* const* lines, const CodedGroup* const* x,
                                          int64_t at, Ints (*u)[kRows]) noexcept {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Ints start = kInt8Offset == 0 ? set_ints(0) : shifted<kShift>(&x[r][at].minus);
 #pragma GCC unroll 2
       for (int s = 0; s < kPanels; ++s) u[s][r] = start;
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int q = 0; q < 8; ++q) {
       Ints w[kPanels];
 #pragma GCC unroll 2
@@ -62,7 +62,7 @@ struct Int8 {
         w[s] = int8_operand(load_bytes(lines[s] + q * kPanelLine));
         pin(w[s]);
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
@@ -86,7 +86,7 @@ struct Int4 {
 #pragma GCC unroll 16
     for (int i = 0; i < kPanels * kRows; ++i)
       u[i / kRows][i % kRows] = begin_int4(start(i % kRows));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int q = 0; q < 8; ++q) {  // lower halves of a line, then the upper ones
       Ints w[kPanels];
 #pragma GCC unroll 2
@@ -95,7 +95,7 @@ struct Int4 {
         w[s] = q % 2 == 0 ? low_halves(both) : high_halves(both);
         pin(w[s]);
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
@@ -114,20 +114,22 @@ struct Int4 {
   }
 };
 
-// Adds to `sums` [panels, parts, rows] so many groups of the panel at w and, of two, of the one
-// that lies `apart` bytes behind, times kRows rows of x.
+// y of panels [panel, panel + kPanels) and of kRows rows of x from `first` on.
 template <class Codes, int kPanels, int kRows>
-[[gnu::noinline]] void multiply(const uint8_t* w, int64_t apart, int64_t groups,
-                                const CodedGroup* const* rows, Vec* sums) noexcept {
+[[gnu::noinline]] void multiply(const PanelProduct& p, int64_t panel, int64_t first) noexcept {
+  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols, apart = groups * Codes::kBlockBytes;
+  const auto* w = static_cast<const uint8_t*>(p.w) + panel * apart;
   const CodedGroup* x[kRows];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) x[r] = rows[r];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[first + r] : first + r) * groups;
+  }
   Vec acc[kPanels * kParts][kRows];
 #pragma GCC unroll 32
-  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = sums[i];
+  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = set(0);
   for (int64_t g = 0; g < groups; ++g, w += Codes::kBlockBytes) {
     if (ahead(Codes::kBlockBytes, kRows)) {
-#pragma GCC unroll 32
+#pragma GCC unroll 16
       for (int64_t b = 0; b < kPanels * Codes::kBlockBytes; b += 64) {
         const int64_t s = b / Codes::kBlockBytes;
         __builtin_prefetch(w + s * apart + b - s * Codes::kBlockBytes + kAhead, 0, 2);
@@ -148,7 +150,7 @@ template <class Codes, int kPanels, int kRows>
         scale[s] = load_bf16(reinterpret_cast<const uint16_t*>(w + s * apart) + h * Vec::kLanes);
         pin(scale[s]);
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         Vec x_scale = broadcast(&x[r][g].scale);
         pin(x_scale);
@@ -161,79 +163,38 @@ template <class Codes, int kPanels, int kRows>
     }
   }
 #pragma GCC unroll 32
-  for (int i = 0; i < kPanels * kParts * kRows; ++i) sums[i] = acc[i / kRows][i % kRows];
-}
-
-// A piece of a product: panels from `panel` on, rows of x from `first` on, groups [begin, end).
-struct Piece {
-  int64_t panel, first, begin, end;
-};
-
-// What the groups before gave lies in y.
-template <class Codes, int kPanels, int kRows>
-void piece_with_rows(const PanelProduct& p, const Piece& piece) noexcept {
-  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols, apart = groups * Codes::kBlockBytes;
-  const CodedGroup* x[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    const int64_t row = piece.first + r;
-    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[row] : row) * groups + piece.begin;
-  }
-  Vec sums[kPanels * kParts * kRows];
-  const auto each = [&](auto fn) {
-    for (int64_t i = 0; i < kPanels * kParts; ++i) {
-      const int64_t at = piece.panel * kPanelRows + i * Vec::kLanes;
-      const int64_t left = at_most(p.n - at, Vec::kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        fn(sums[i * kRows + r], p.y + (piece.first + r) * p.y_stride + at, left);
-      }
+  for (int i = 0; i < kPanels * kParts * kRows; ++i) {
+    const int64_t at = panel * kPanelRows + i / kRows * Vec::kLanes;
+    const int64_t left = at_most(p.n - at, Vec::kLanes);
+    if (left > 0) {
+      store_part(p.y + (first + i % kRows) * p.y_stride + at, acc[i / kRows][i % kRows], left);
     }
-  };
-  each([&](Vec& sum, const float* y, int64_t left) {
-    sum = piece.begin > 0 && left > 0 ? load_part(y, left) : set(0);
-  });
-  const auto* w = static_cast<const uint8_t*>(p.w) + piece.panel * apart;
-  multiply<Codes, kPanels, kRows>(w + piece.begin * Codes::kBlockBytes, apart,
-                                  piece.end - piece.begin, x, sums);
-  each([](Vec sum, float* y, int64_t left) {
-    if (left > 0) store_part(y, sum, left);
-  });
+  }
 }
 
 // The same with `count` rows, as many as kRows at most.
 template <class Codes, int kPanels, int kRows>
-void piece_with_some(const PanelProduct& p, const Piece& piece, int64_t count) noexcept {
-  if (count == kRows) return piece_with_rows<Codes, kPanels, kRows>(p, piece);
-  if constexpr (kRows > 1) piece_with_some<Codes, kPanels, kRows - 1>(p, piece, count);
-}
-
-// With all rows, in passes of equal size. When there are several, a block of the panels stays in L1
-// for all of them.
-template <class Codes, int kPanels, int kRows>
-void panels_with_all(const PanelProduct& p, int64_t panel) noexcept {
-  const int64_t passes = (p.count + kRows - 1) / kRows;
-  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols;
-  const int64_t block = passes > 1 ? kBlockGroups / kPanels : groups;
-  int64_t begin = 0;
-  do {
-    const int64_t end = at_most(begin + block, groups);
-    for (int64_t i = 0; i < passes; ++i) {
-      const int64_t first = p.count * i / passes, after = p.count * (i + 1) / passes;
-      piece_with_some<Codes, kPanels, kRows>(p, {panel, first, begin, end}, after - first);
-    }
-    begin = end;
-  } while (begin < groups);
+void multiply_some(const PanelProduct& p, int64_t panel, int64_t first, int64_t count) noexcept {
+  if (count == kRows) return multiply<Codes, kPanels, kRows>(p, panel, first);
+  if constexpr (kRows > 1) multiply_some<Codes, kPanels, kRows - 1>(p, panel, first, count);
 }
 
 template <class Codes>
 void product_of(const PanelProduct& p) noexcept {
   const int64_t panels = (p.n + kPanelRows - 1) / kPanelRows;
   int64_t i = 0;
-  if constexpr (kTogetherTwo > 0) {
-    for (; p.count > kTogether && i + 2 <= panels; i += 2) {
-      panels_with_all<Codes, 2, kTogetherTwo>(p, i);
+  if constexpr (kFewTwo > 0 && Codes::kBlockBytes == kInt8BlockBytes) {
+    for (; p.count > 1 && p.count <= kFewTwo && i + 2 <= panels; i += 2) {
+      multiply_some<Codes, 2, kFewTwo>(p, i, 0, p.count);
     }
   }
-  for (; i < panels; ++i) panels_with_all<Codes, 1, kTogether>(p, i);
+  const int64_t passes = (p.count + kTogether - 1) / kTogether;  // of equal size
+  for (; i < panels; ++i) {
+    for (int64_t j = 0; j < passes; ++j) {
+      const int64_t first = p.count * j / passes, after = p.count * (j + 1) / passes;
+      multiply_some<Codes, 1, kTogether>(p, i, first, after - first);
+    }
+  }
 }
 
 void product(const PanelProduct& p) noexcept {
