@@ -71,6 +71,7 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
       .type_name("TEXT")
       .repeatable();
   add_option(command, "--speculate", args.speculate, "auto, off, or drafts a step (auto)");
+  add_prompt_precision(command, args.engine.precision);
   add_cache_dtype(
       command, [&args](DType dtype) { args.engine.cache_dtype = dtype; },
       "of the KV cache: bf16, fp32 or fp8 (bf16)");

@@ -30,6 +30,15 @@ void add_precision(CLI::App* command, Precision& precision) {
       ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
 }
 
+void add_prompt_precision(CLI::App* command, std::optional<Precision>& precision) {
+  command
+      ->add_option_function<std::string>(
+          "--dtype", [&precision](const std::string& name) { precision = find_precision(name); },
+          "arithmetic of prompts: fp32 or bf16 (bf16 where the CPU has dots of it and the\n"
+          "weights are stored in 16 bits or fewer)")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
 void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
                      const std::string& what) {
   command

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ void add_threads(CLI::App* command);
 void add_json(CLI::App* command, bool& json, const std::string& what = "print one JSON object");
 // --dtype fp32|bf16: of the Linears' arithmetic.
 void add_precision(CLI::App* command, Precision& precision);
+// --dtype fp32|bf16, of prompts; not given: prompt_precision() of infer/served_model.h.
+void add_prompt_precision(CLI::App* command, std::optional<Precision>& precision);
 // --cache-dtype bf16|fp32|fp8, of the KV cache.
 void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
                      const std::string& what);

@@ -33,7 +33,7 @@ Engine::Engine(std::unique_ptr<ServedModel> model, const EngineOptions& options)
       options_(options),
       cache_(model_->cache_specs(), options.cache_dtype, options.cache_tokens),
       prefix_(cache_),
-      batch_(*model_, cache_, options.precision) {
+      batch_(*model_, cache_, options.precision.value_or(model_->prompt_precision())) {
   HADAL_CHECK(options.prompt_chunk >= 1, kUsage, "prompt chunk ", options.prompt_chunk,
               ", expected at least 1");
   HADAL_CHECK(options.max_running >= 1, kUsage, "at most ", options.max_running,

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <vector>
@@ -19,10 +20,10 @@ namespace hadal {
 
 struct EngineOptions {
   DType cache_dtype = DType::kBF16;
-  Precision precision = Precision::kFp32;  // of the prompts' GEMMs
-  int64_t cache_tokens = 0;                // the cache's limit, in whole pages; 0: none
-  int64_t prompt_chunk = 512;              // rows of prompts in a step
-  int64_t max_running = 64;                // texts that have a place in the cache at a time
+  std::optional<Precision> precision = {};  // of prompts' products; without: prompt_precision()
+  int64_t cache_tokens = 0;                 // the cache's limit, in whole pages; 0: none
+  int64_t prompt_chunk = 512;               // rows of prompts in a step
+  int64_t max_running = 64;                 // texts that have a place in the cache at a time
   bool prefix_cache = true;
   // The prefix cache takes generated pages too, for conversations of many turns. They are not the
   // bits that a prompt of the same tokens gives: a later text may then differ in its last bits.

@@ -70,6 +70,14 @@ const Kernels& kernels() {
   return *chosen;
 }
 
+bool has_bf16_dots() {
+#if defined(__x86_64__)
+  return &kernels() == &kAvx512Bf16Kernels;
+#else
+  return false;
+#endif
+}
+
 std::span<const Kernels* const> available_kernels() {
   return usable();
 }

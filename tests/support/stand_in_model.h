@@ -28,6 +28,7 @@ class StandInModel final : public ServedModel {
   const ModelConfig& config() const override { return config_; }
   std::vector<CacheSpec> cache_specs() const override { return {{1}, {1}}; }
   bool drafts() const override { return true; }
+  Precision prompt_precision() const override { return Precision::kFp32; }
 
   void step(Ids ids, StepPass& pass, Out2 h) override {
     for (const StepSpan& s : pass.spans) {
