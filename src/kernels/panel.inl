@@ -18,8 +18,8 @@ using hadal::PanelProduct;
 
 constexpr int64_t kParts = kPanelRows / Vec::kLanes;  // vectors a line
 // Rows of x that go through a panel together: as many as registers hold sums for. Two rows of int8,
-// up to kFewTwo, go through two neighbouring panels: slow enough for the CPU's own prefetching to
-// fall behind, which follows two streams further than one.
+// up to kFewTwo, go through two panels from far apart: slow enough for the CPU's own prefetching to
+// fall behind, which follows two long streams further than one.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
 constexpr int kTogether = 12, kFewTwo = 4;
 #elif defined(__AVX2__)
@@ -114,15 +114,22 @@ struct Int4 {
   }
 };
 
-// y of panels [panel, panel + kPanels) and of kRows rows of x from `first` on.
+// Some rows of x through a panel and, of two, the one `apart` panels behind it.
+struct Pass {
+  int64_t panel, first, count;
+  int64_t apart = 0;
+};
+
 template <class Codes, int kPanels, int kRows>
-[[gnu::noinline]] void multiply(const PanelProduct& p, int64_t panel, int64_t first) noexcept {
-  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols, apart = groups * Codes::kBlockBytes;
-  const auto* w = static_cast<const uint8_t*>(p.w) + panel * apart;
+[[gnu::noinline]] void multiply(const PanelProduct& p, const Pass& pass) noexcept {
+  const int64_t groups = (p.k + kPanelCols - 1) / kPanelCols, size = groups * Codes::kBlockBytes;
+  const int64_t apart = pass.apart * size;
+  const auto* w = static_cast<const uint8_t*>(p.w) + pass.panel * size;
   const CodedGroup* x[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[first + r] : first + r) * groups;
+    const int64_t row = pass.first + r;
+    x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[row] : row) * groups;
   }
   Vec acc[kPanels * kParts][kRows];
 #pragma GCC unroll 32
@@ -164,19 +171,19 @@ template <class Codes, int kPanels, int kRows>
   }
 #pragma GCC unroll 32
   for (int i = 0; i < kPanels * kParts * kRows; ++i) {
-    const int64_t at = panel * kPanelRows + i / kRows * Vec::kLanes;
+    const int64_t part = i / kRows, row = pass.first + i % kRows;
+    const int64_t panel = pass.panel + part / kParts * pass.apart;
+    const int64_t at = panel * kPanelRows + part % kParts * Vec::kLanes;
     const int64_t left = at_most(p.n - at, Vec::kLanes);
-    if (left > 0) {
-      store_part(p.y + (first + i % kRows) * p.y_stride + at, acc[i / kRows][i % kRows], left);
-    }
+    if (left > 0) store_part(p.y + row * p.y_stride + at, acc[part][i % kRows], left);
   }
 }
 
-// The same with `count` rows, as many as kRows at most.
+// The same with pass.count rows, as many as kRows at most.
 template <class Codes, int kPanels, int kRows>
-void multiply_some(const PanelProduct& p, int64_t panel, int64_t first, int64_t count) noexcept {
-  if (count == kRows) return multiply<Codes, kPanels, kRows>(p, panel, first);
-  if constexpr (kRows > 1) multiply_some<Codes, kPanels, kRows - 1>(p, panel, first, count);
+void multiply_some(const PanelProduct& p, const Pass& pass) noexcept {
+  if (pass.count == kRows) return multiply<Codes, kPanels, kRows>(p, pass);
+  if constexpr (kRows > 1) multiply_some<Codes, kPanels, kRows - 1>(p, pass);
 }
 
 template <class Codes>
@@ -184,15 +191,17 @@ void product_of(const PanelProduct& p) noexcept {
   const int64_t panels = (p.n + kPanelRows - 1) / kPanelRows;
   int64_t i = 0;
   if constexpr (kFewTwo > 0 && Codes::kBlockBytes == kInt8BlockBytes) {
-    for (; p.count > 1 && p.count <= kFewTwo && i + 2 <= panels; i += 2) {
-      multiply_some<Codes, 2, kFewTwo>(p, i, 0, p.count);
+    const int64_t half = p.count > 1 && p.count <= kFewTwo ? panels / 2 : 0;
+    for (int64_t j = 0; j < half; ++j) {
+      multiply_some<Codes, 2, kFewTwo>(p, {j, 0, p.count, half});
     }
+    i = 2 * half;
   }
   const int64_t passes = (p.count + kTogether - 1) / kTogether;  // of equal size
   for (; i < panels; ++i) {
     for (int64_t j = 0; j < passes; ++j) {
       const int64_t first = p.count * j / passes, after = p.count * (j + 1) / passes;
-      multiply_some<Codes, 1, kTogether>(p, i, first, after - first);
+      multiply_some<Codes, 1, kTogether>(p, {i, first, after - first});
     }
   }
 }
