@@ -10,7 +10,7 @@
 #include "cli/report_html.h"
 #include "cli/train_report.h"
 #include "cli/train_watch.h"
-#include "train/ablation.h"
+#include "train/ablation_evaluate.h"
 
 namespace hadal {
 namespace {
@@ -49,17 +49,29 @@ bool train_all(const Options& o, const AblationPlan& plan, const std::vector<Abl
   return run_ablation(plan, runs, events);
 }
 
+std::vector<AblationEvaluation> evaluate_all(const AblationPlan& plan,
+                                             const std::vector<AblationRun>& runs) {
+  ProgressLine line;
+  return evaluate_otherwise(plan, runs, [&](const auto& evaluation, const AblationRun& run) {
+    line.show(
+        fmt::format("{}: {}, seed {}", evaluation.name, plan.variants[run.variant].name, run.seed));
+  });
+}
+
 int run(const Options& o) {
   const AblationPlan plan = load_plan(o.plan);
   const fs::path out = o.out.empty() ? fs::path("runs") / plan.name : fs::path(o.out);
   const std::vector<AblationRun> runs = ablation_runs(plan, out, o.sets);
   const bool complete = train_all(o, plan, runs);
   const std::vector<AblationRow> rows = ablation_rows(plan, runs);
-  const std::string table = ablation_markdown(plan, runs, rows);
+  const auto evaluations = complete ? evaluate_all(plan, runs) : std::vector<AblationEvaluation>();
+  const std::string table = ablation_markdown(plan, runs, rows) + evaluation_markdown(evaluations);
   write_file_atomically(out / "ablation.md", table);
   write_file_atomically(out / "report.html", report_html(load_histories(begun(runs)), plan.name));
   if (o.json) {
-    print_json({{"complete", complete}, {"variants", ablation_json(rows)}});
+    print_json({{"complete", complete},
+                {"variants", ablation_json(rows)},
+                {"evaluations", evaluation_json(evaluations)}});
   } else {
     std::cout << table << "\n"
               << (out / "ablation.md").string() << "\n"
@@ -76,8 +88,9 @@ void add_ablate(Cli& cli) {
       cli, "ablate", "train variants of a recipe at equal parameters and tokens, and compare",
       "  hadal ablate recipes/ablations/attention.toml --minutes 60\n"
       "  hadal ablate recipes/ablations/balance.toml --set run.steps=200 --out runs/balance\n"
-      "Ends in DIR/ablation.md and DIR/report.html. The same command goes on with what is "
-      "there.\n");
+      "Ends in DIR/ablation.md and DIR/report.html. The same command goes on with what is there;\n"
+      "when all is trained it only compares again. What the plan asks under [[evaluate]] is asked\n"
+      "of the trained models.\n");
   auto o = std::make_shared<Options>();
   add_option(command, "PLAN", o->plan, "plan, TOML").required();
   add_option(command, "--out", o->out, "folder of the runs (runs/NAME of the plan)")

@@ -2,18 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
-#include <cstdio>
 
-#include "model/inspect.h"
 #include "train/checkpoint.h"
 #include "train/run_history.h"
-#include "train/run_schedule.h"
 
 namespace hadal {
 namespace {
 
-// Steps that the newest checkpoint of a run has behind it.
+// Steps that the newest checkpoint of a run has behind it; not all of them before the model is
+// written too.
 int64_t steps_done(const AblationRun& run) {
   std::vector<std::string> passed_over;
   const auto newest = newest_checkpoint(run.recipe.run.out, passed_over);
@@ -21,7 +18,8 @@ int64_t steps_done(const AblationRun& run) {
   const std::string name = newest->filename().string();
   int64_t step = 0;
   std::from_chars(name.data() + name.rfind('-') + 1, name.data() + name.size(), step);
-  return step;
+  const bool finished = fs::exists(fs::path(run.recipe.run.out) / "model" / "config.json");
+  return finished ? step : std::min(step, run.recipe.run.steps - 1);
 }
 
 void run_slice(const AblationRun& run, int64_t until, const AblationEvents& events) {
@@ -33,20 +31,6 @@ void run_slice(const AblationRun& run, int64_t until, const AblationEvents& even
     if (events.step) events.step(run, progress);
     return progress.step < until;
   });
-}
-
-double mean_of(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double v : values) sum += v;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
-}
-
-double spread_of(const std::vector<double>& values) {
-  if (values.size() < 2) return 0;
-  const double mean = mean_of(values);
-  double squares = 0;
-  for (const double v : values) squares += (v - mean) * (v - mean);
-  return std::sqrt(squares / static_cast<double>(values.size() - 1));
 }
 
 double last_of(const RunHistory::Columns& columns, const char* name) {
@@ -66,27 +50,14 @@ double rate_of(const RunHistory& history) {
                     : 0;
 }
 
-// Complete: evaluated at its last step. By seed and variant.
-std::vector<std::optional<RunHistory>> complete_runs(const std::vector<AblationRun>& runs) {
-  std::vector<std::optional<RunHistory>> out;
-  for (const AblationRun& run : runs) {
-    out.emplace_back();
-    if (!fs::exists(fs::path(run.recipe.run.out) / kMetricsFile)) continue;
-    RunHistory history = load_history(run.recipe.run.out);
-    const auto end = static_cast<double>(run.recipe.run.steps);
-    if (last_of(history.evaluations, "step") == end) out.back() = std::move(history);
-  }
-  return out;
-}
-
-std::string fixed(double value, int digits) {
-  char text[48];
-  std::snprintf(text, sizeof(text), "%.*f", digits, value);
-  return text;
-}
-
-std::string signed_text(double value) {
-  return (value > 0 ? "+" : "") + fixed(value, 4);
+// Complete: evaluated at its last step.
+std::optional<RunHistory> complete_run(const AblationRun& run) {
+  const fs::path folder = run.recipe.run.out;
+  if (!fs::exists(folder / kMetricsFile)) return std::nullopt;
+  RunHistory history = load_history(folder);
+  const auto end = static_cast<double>(run.recipe.run.steps);
+  if (last_of(history.evaluations, "step") != end) return std::nullopt;
+  return history;
 }
 
 }  // namespace
@@ -116,10 +87,17 @@ bool run_ablation(const AblationPlan& plan, const std::vector<AblationRun>& runs
   return true;
 }
 
+std::optional<double> final_loss(const AblationRun& run) {
+  const std::optional<RunHistory> history = complete_run(run);
+  if (!history) return std::nullopt;
+  return last_of(history->evaluations, "loss");
+}
+
 std::vector<AblationRow> ablation_rows(const AblationPlan& plan,
                                        const std::vector<AblationRun>& runs) {
   const size_t variants = plan.variants.size();
-  const auto histories = complete_runs(runs);
+  std::vector<std::optional<RunHistory>> histories;  // by seed and variant
+  for (const AblationRun& run : runs) histories.push_back(complete_run(run));
   std::vector<AblationRow> rows(variants);
   for (size_t v = 0; v < variants; ++v) {
     AblationRow& row = rows[v];
@@ -150,87 +128,21 @@ std::vector<AblationRow> ablation_rows(const AblationPlan& plan,
 }
 
 void judge(std::vector<AblationRow>& rows) {
-  // Holm: of m comparisons the smallest p counts m times, the next m - 1 times, ...
-  std::vector<size_t> order;
-  for (size_t i = 1; i < rows.size(); ++i) order.push_back(i);
-  std::sort(order.begin(), order.end(),
-            [&](size_t a, size_t b) { return rows[a].test.p < rows[b].test.p; });
-  double least = 0;
-  for (size_t k = 0; k < order.size(); ++k) {
-    AblationRow& row = rows[order[k]];
-    const auto left = static_cast<double>(order.size() - k);
-    least = std::max(least, std::min(1.0, left * row.test.p));
-    row.p = least;
-    if (row.test.pairs == 0) {
-      row.verdict = "not complete";
-    } else if (row.test.pairs == 1) {
-      row.verdict = "one seed decides nothing";
-    } else if (row.p < kSignificance) {
-      row.verdict = row.test.mean < 0 ? "better" : "worse";
-    } else {
-      row.verdict = "no difference";
-    }
+  std::vector<double> chances;
+  for (size_t i = 1; i < rows.size(); ++i) chances.push_back(rows[i].test.p);
+  const std::vector<double> corrected = holm(chances);
+  for (size_t i = 1; i < rows.size(); ++i) {
+    rows[i].p = corrected[i - 1];
+    rows[i].verdict = verdict_of(rows[i].test, rows[i].p);
   }
   if (!rows.empty()) rows[0].verdict = rows[0].losses.empty() ? "not complete" : "compared with";
 }
 
-std::string ablation_markdown(const AblationPlan& plan, const std::vector<AblationRun>& runs,
-                              const std::vector<AblationRow>& rows) {
-  bool routed = false, drafts = false;
-  for (const AblationRow& row : rows) {
-    routed = routed || row.max_vio > 0;
-    drafts = drafts || row.acceptance > 0;
-  }
-  std::string out =
-      str("# ", plan.name, "\n\n", plan.question, plan.question.empty() ? "" : "\n\n");
-  out += "| variant | parameters | held-out loss | spread | beside " + rows[0].variant + " | p |";
-  out += str(routed ? " MaxVio |" : "", drafts ? " MTP agreement |" : "",
-             " KV bytes per token | tokens/s | verdict |\n|---|--:|--:|--:|--:|--:|",
-             routed ? "--:|" : "", drafts ? "--:|" : "", "--:|--:|---|\n");
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const AblationRow& row = rows[i];
-    if (row.losses.empty()) {
-      out += str("| ", row.variant, " |  |  |  |  |  |", routed ? "  |" : "", drafts ? "  |" : "",
-                 "  |  | ", row.verdict, " |\n");
-      continue;
-    }
-    const bool compared = i > 0 && row.test.pairs > 0;
-    out += str("| ", row.variant, " | ", with_commas(row.parameters), " | ", fixed(row.loss, 4),
-               " | ", fixed(row.spread, 4), " | ", compared ? signed_text(row.test.mean) : "",
-               " | ", compared && row.test.pairs > 1 ? fixed(row.p, 3) : "", " | ");
-    if (routed) out += fixed(row.max_vio, 2) + " | ";
-    if (drafts) out += fixed(100 * row.acceptance, 1) + "% | ";
-    out +=
-        str(row.kv_bytes_per_token, " | ", fixed(row.tokens_per_s, 0), " | ", row.verdict, " |\n");
-  }
-  const TrainRecipe& r = runs[0].recipe;
-  out +=
-      str("\n", plan.seeds.size(), plan.seeds.size() == 1 ? " seed, " : " seeds, ",
-          with_commas(RunSchedule(r).tokens_before(r.run.steps)),
-          " tokens a run. Loss: nats per token of held-out text, mean over the seeds; spread: its "
-          "standard deviation. p: of a paired t-test over the seeds, two-sided, after Holm's "
-          "correction; \"better\" and \"worse\" are said below ",
-          kSignificance, " only.\n");
-  return out;
-}
-
-OrderedJson ablation_json(const std::vector<AblationRow>& rows) {
-  OrderedJson out = OrderedJson::array();
-  for (const AblationRow& row : rows) {
-    out.push_back({{"variant", row.variant},
-                   {"parameters", row.parameters},
-                   {"losses", row.losses},
-                   {"loss", row.loss},
-                   {"spread", row.spread},
-                   {"difference", row.test.mean},
-                   {"p", row.p},
-                   {"max_vio", row.max_vio},
-                   {"acceptance", row.acceptance},
-                   {"kv_bytes_per_token", row.kv_bytes_per_token},
-                   {"tokens_per_s", row.tokens_per_s},
-                   {"verdict", row.verdict}});
-  }
-  return out;
+std::string verdict_of(const PairedTest& test, double p) {
+  if (test.pairs == 0) return "not complete";
+  if (test.pairs == 1) return "one seed decides nothing";
+  if (p >= kSignificance) return "no difference";
+  return test.mean < 0 ? "better" : "worse";
 }
 
 }  // namespace hadal

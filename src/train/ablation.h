@@ -23,11 +23,20 @@ namespace hadal {
 //   [[variant]]                       # the first is what the others are compared with
 //   name = "mla"
 //   set = ["model.hadal_attention=mla"]
+//   [[evaluate]]                      # asked of the trained models (train/ablation_evaluate.h)
+//   name = "context x2"
+//   set = ["data.sequence_length=512", "model.max_position_embeddings=512"]
+//   variants = ["mla"]                # without: all
 struct AblationPlan {
   struct Variant {
     std::string name;
     fs::path base;
     std::vector<std::string> sets;
+  };
+  struct Evaluate {
+    std::string name;
+    std::vector<std::string> sets;
+    std::vector<size_t> variants;  // places in the list below
   };
   std::string name;  // of the file
   std::string question;
@@ -36,6 +45,7 @@ struct AblationPlan {
   bool any_parameters = false;
   std::vector<std::string> sets;
   std::vector<Variant> variants;
+  std::vector<Evaluate> evaluations;
 };
 // Error{kUsage} names the key that is unknown, missing or of the wrong type.
 AblationPlan load_plan(const fs::path& path);
@@ -44,13 +54,18 @@ AblationPlan load_plan(const fs::path& path);
 struct AblationRun {
   size_t variant = 0;
   int64_t seed = 0;
+  std::vector<std::string> sets;  // all, over the variant's base
   TrainRecipe recipe;
 };
 // Seed by seed, each with all variants. `sets` go over those of the plan. Error{kUsage} when the
 // variants are not comparable: other numbers of tokens, parameters more than 2% from the first's
-// (unless the plan allows any), or nothing held out.
+// (unless the plan allows any), or nothing held out; or when what an [[evaluate]] sets cannot be.
 std::vector<AblationRun> ablation_runs(const AblationPlan& plan, const fs::path& out,
                                        const std::vector<std::string>& sets = {});
+
+// The run's recipe with what the evaluation sets.
+TrainRecipe evaluation_recipe(const AblationPlan& plan, const AblationPlan::Evaluate& evaluate,
+                              const AblationRun& run);
 
 struct AblationEvents {
   std::function<void(TrainRun&)> prepare;  // each time a run goes on
@@ -62,6 +77,9 @@ struct AblationEvents {
 // Returns whether all is done.
 bool run_ablation(const AblationPlan& plan, const std::vector<AblationRun>& runs,
                   const AblationEvents& events);
+
+// Held out, nats per token, at its last step; none of a run that is not complete.
+std::optional<double> final_loss(const AblationRun& run);
 
 // What came out, over the seeds whose runs are complete.
 struct AblationRow {
@@ -79,6 +97,8 @@ std::vector<AblationRow> ablation_rows(const AblationPlan& plan,
 // `better` and `worse` are said below this p only.
 constexpr double kSignificance = 0.05;
 void judge(std::vector<AblationRow>& rows);
+// Of one comparison, with its corrected p.
+std::string verdict_of(const PairedTest& test, double p);
 
 std::string ablation_markdown(const AblationPlan& plan, const std::vector<AblationRun>& runs,
                               const std::vector<AblationRow>& rows);

@@ -66,6 +66,27 @@ AblationPlan::Variant variant_of(const toml::node& node, const fs::path& folder,
   return v;
 }
 
+// "variants" are names; without them, all.
+AblationPlan::Evaluate evaluate_of(const toml::node& node, const AblationPlan& plan,
+                                   const std::string& where) {
+  const toml::table* table = node.as_table();
+  HADAL_CHECK(table != nullptr, kUsage, where, ": evaluate is not a table; write [[evaluate]]");
+  check_keys(*table, {"name", "set", "variants"}, where + ": evaluate");
+  AblationPlan::Evaluate e;
+  e.name = required<std::string>(*table, "name", where + ": evaluate", "a string");
+  const std::string mine = where + ": evaluate " + e.name;
+  e.sets = list_of<std::string>(*table, "set", mine, "strings");
+  const bool all = !table->contains("variants");
+  const auto wanted = list_of<std::string>(*table, "variants", mine, "strings");
+  HADAL_CHECK(all || !wanted.empty(), kUsage, mine, ": variants names none");
+  std::set<std::string> left(wanted.begin(), wanted.end());
+  for (size_t v = 0; v < plan.variants.size(); ++v) {
+    if (left.erase(plan.variants[v].name) > 0 || all) e.variants.push_back(v);
+  }
+  HADAL_CHECK(left.empty(), kUsage, mine, ": no such variant: ", *left.begin());
+  return e;
+}
+
 toml::table parse(const fs::path& path) {
   const std::string text = read_file(path, 1 << 20);
   try {
@@ -108,13 +129,22 @@ void check_comparable(const AblationPlan& plan, const std::vector<AblationRun>& 
   }
 }
 
+// Before the first step rather than after the last one.
+void check_evaluations(const AblationPlan& plan, const std::vector<AblationRun>& runs) {
+  for (const AblationPlan::Evaluate& e : plan.evaluations) {
+    for (const size_t v : e.variants) parameters_of(evaluation_recipe(plan, e, runs[v]));
+  }
+}
+
 }  // namespace
 
 AblationPlan load_plan(const fs::path& path) {
   const std::string where = path.string();
   const toml::table table = parse(path);
-  check_keys(table, {"question", "base", "seeds", "slice_steps", "parameters", "set", "variant"},
-             where);
+  check_keys(
+      table,
+      {"question", "base", "seeds", "slice_steps", "parameters", "set", "variant", "evaluate"},
+      where);
   AblationPlan plan;
   plan.name = path.stem().string();
   plan.question = table["question"].value_or(std::string());
@@ -141,7 +171,23 @@ AblationPlan load_plan(const fs::path& path) {
     HADAL_CHECK(names.insert(plan.variants.back().name).second, kUsage, where, ": variant ",
                 plan.variants.back().name, " is there twice");
   }
+  if (!table.contains("evaluate")) return plan;
+  const toml::array* evaluations = table["evaluate"].as_array();
+  HADAL_CHECK(evaluations != nullptr, kUsage, where,
+              ": evaluate is not a list; write [[evaluate]]");
+  for (const toml::node& node : *evaluations) {
+    plan.evaluations.push_back(evaluate_of(node, plan, where));
+  }
   return plan;
+}
+
+TrainRecipe evaluation_recipe(const AblationPlan& plan, const AblationPlan::Evaluate& evaluate,
+                              const AblationRun& run) {
+  std::vector<std::string> all = run.sets;
+  all.insert(all.end(), evaluate.sets.begin(), evaluate.sets.end());
+  TrainRecipe recipe = load_recipe(plan.variants[run.variant].base, all);
+  recipe.run.seed = run.seed;
+  return recipe;
 }
 
 std::vector<AblationRun> ablation_runs(const AblationPlan& plan, const fs::path& out,
@@ -153,7 +199,7 @@ std::vector<AblationRun> ablation_runs(const AblationPlan& plan, const fs::path&
       std::vector<std::string> all = plan.sets;
       all.insert(all.end(), variant.sets.begin(), variant.sets.end());
       all.insert(all.end(), sets.begin(), sets.end());
-      AblationRun run{v, seed, load_recipe(variant.base, all)};
+      AblationRun run{v, seed, all, load_recipe(variant.base, all)};
       run.recipe.run.seed = seed;
       run.recipe.run.keep = 1;
       run.recipe.run.checkpoint_every = 0;  // at the end of each slice
@@ -162,6 +208,7 @@ std::vector<AblationRun> ablation_runs(const AblationPlan& plan, const fs::path&
     }
   }
   check_comparable(plan, runs);
+  check_evaluations(plan, runs);
   return runs;
 }
 

@@ -53,6 +53,20 @@ TEST(Ablation, AWrongPlanIsNamed) {
   EXPECT_ERROR(plan_of("base = [\n"), kUsage, "question.toml:");
 }
 
+TEST(Ablation, AnEvaluationNamesItsVariants) {
+  const std::string plan = str("base = \"b.toml\"\n", kTwo, "[[evaluate]]\nname = \"long\"\n");
+  EXPECT_TRUE(plan_of(str("base = \"b.toml\"\n", kTwo)).evaluations.empty());
+  EXPECT_EQ(plan_of(plan).evaluations[0].variants, (std::vector<size_t>{0, 1}));
+  const AblationPlan one = plan_of(plan + "variants = [\"b\"]\nset = [\"y=2\"]\n");
+  EXPECT_EQ(one.evaluations[0].name, "long");
+  EXPECT_EQ(one.evaluations[0].variants, std::vector<size_t>{1});
+  EXPECT_EQ(one.evaluations[0].sets, std::vector<std::string>{"y=2"});
+  EXPECT_ERROR(plan_of(plan + "variants = [\"c\"]\n"), kUsage, "no such variant: c");
+  EXPECT_ERROR(plan_of(plan + "variants = []\n"), kUsage, "variants names none");
+  EXPECT_ERROR(plan_of(plan + "steps = 1\n"), kUsage, "no such key: steps");
+  EXPECT_ERROR(plan_of(str("evaluate = 1\nbase = \"b.toml\"\n", kTwo)), kUsage, "[[evaluate]]");
+}
+
 AblationRow row_of(double mean, double p, int64_t pairs = 3) {
   AblationRow row;
   row.losses = {1};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -42,6 +43,20 @@ double incomplete_beta(double a, double b, double x) {
 
 }  // namespace
 
+double mean_of(std::span<const double> values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return values.empty() ? 0 : sum / static_cast<double>(values.size());
+}
+
+double spread_of(std::span<const double> values) {
+  if (values.size() < 2) return 0;
+  const double mean = mean_of(values);
+  double squares = 0;
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  return std::sqrt(squares / static_cast<double>(values.size() - 1));
+}
+
 double student_two_sided(double t, double freedom) {
   return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t));
 }
@@ -64,6 +79,20 @@ PairedTest paired_test(std::span<const double> a, std::span<const double> b) {
   const double least = std::abs(test.mean) * std::numeric_limits<double>::epsilon();
   test.p = student_two_sided(test.mean / (std::max(test.spread, least) / std::sqrt(n)), n - 1);
   return test;
+}
+
+std::vector<double> holm(std::span<const double> p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
+  std::vector<double> corrected(p.size());
+  double least = 0;
+  for (size_t k = 0; k < order.size(); ++k) {
+    const auto left = static_cast<double>(order.size() - k);
+    least = std::max(least, std::min(1.0, left * p[order[k]]));
+    corrected[order[k]] = least;
+  }
+  return corrected;
 }
 
 }  // namespace hadal

@@ -46,6 +46,12 @@ TEST(Significance, NoNoiseAndNoPairsProveNothing) {
   EXPECT_ERROR(paired_test(a, one), kUsage, "2 and 1 results");
 }
 
+TEST(Significance, ManyTestsAreCorrectedTogether) {
+  EXPECT_EQ(holm(std::vector<double>{0.01, 0.04, 0.015}), (std::vector<double>{0.03, 0.04, 0.03}));
+  EXPECT_EQ(holm(std::vector<double>{0.9, 0.6}), (std::vector<double>{1, 1}));
+  EXPECT_TRUE(holm({}).empty());
+}
+
 // What it promises: of comparisons of the same with the same, 5% come out below 0.05.
 TEST(Significance, FalseAlarmsAreAsRareAsSaid) {
   Rng rng(1);

@@ -64,6 +64,42 @@ TEST_F(Ablate, TheSameAgainstTheSameIsNoDifference) {
   EXPECT_NE(read_file(at("out/report.html")).find("\"again-2\""), std::string::npos);
 }
 
+TEST_F(Ablate, TrainedModelsAreEvaluatedWithOtherKeys) {
+  const std::string two = "[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\n";
+  const std::string as_trained = two + "[[evaluate]]\nname = \"as trained\"\n";
+  const Outcome trained =
+      ablate(as_trained +
+                 "[[evaluate]]\nname = \"longer\"\nset = [\"data.sequence_length=64\", "
+                 "\"model.max_position_embeddings=64\", \"run.eval_buckets=4\"]\n"
+                 "[[evaluate]]\nname = \"alone\"\nvariants = [\"b\"]\n"
+                 "set = [\"model.n_shared_experts=0\"]\n",
+             "--json");
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const Json result = Json::parse(trained.out);
+  const Json& same = result["evaluations"][0]["variants"];
+  ASSERT_EQ(same.size(), 2u);
+  EXPECT_EQ(same[1]["losses"], result["variants"][1]["losses"]);  // to the last bit
+  EXPECT_EQ(same[1]["beside_trained"]["p"], 1);
+  EXPECT_EQ(same[1]["beside_first"]["verdict"], "no difference");
+  const Json& longer = result["evaluations"][1]["variants"];
+  EXPECT_EQ(longer[0]["by_position"].size(), 4u);
+  EXPECT_NE(longer[0]["losses"], same[0]["losses"]);
+  const Json& alone = result["evaluations"][2]["variants"];
+  ASSERT_EQ(alone.size(), 1u);
+  EXPECT_EQ(alone[0]["variant"], "b");
+  EXPECT_NE(alone[0]["losses"], same[1]["losses"]);
+  EXPECT_NE(read_file(at("out/ablation.md")).find("## longer\n"), std::string::npos);
+
+  // A run that was killed before its model was written gets it from its checkpoint.
+  fs::remove_all(at("out/b-2/model"));
+  const Outcome again = ablate(as_trained, "--json");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(Json::parse(again.out)["evaluations"][0]["variants"], same);
+  const Outcome wider = ablate(as_trained + "set = [\"model.n_routed_experts=64\"]\n", "");
+  EXPECT_EQ(wider.code, 1);
+  EXPECT_NE(wider.err.find("tensors are missing"), std::string::npos) << wider.err;
+}
+
 TEST_F(Ablate, WhatCannotBeComparedIsRefused) {
   const std::string a = "[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\nset = ";
   const Outcome wide = ablate(a + "[\"model.moe_intermediate_size=192\"]\n", "");
@@ -76,6 +112,10 @@ TEST_F(Ablate, WhatCannotBeComparedIsRefused) {
   const Outcome blind = ablate(a + "[\"data.valid_share=0\"]\n", "");
   EXPECT_EQ(blind.code, 2);
   EXPECT_NE(blind.err.find("holds no text out"), std::string::npos) << blind.err;
+  const Outcome unknown =
+      ablate(a + "[]\n[[evaluate]]\nname = \"x\"\nset = [\"model.shared_experts=0\"]\n", "");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_NE(unknown.err.find("shared_experts"), std::string::npos) << unknown.err;
   EXPECT_FALSE(fs::exists(at("out")));
 }
 
