@@ -97,6 +97,7 @@ std::vector<AblationRow> ablation_rows(const AblationPlan& plan,
                                        const std::vector<AblationRun>& runs) {
   const size_t variants = plan.variants.size();
   std::vector<std::optional<RunHistory>> histories;  // by seed and variant
+  histories.reserve(runs.size());
   for (const AblationRun& run : runs) histories.push_back(complete_run(run));
   std::vector<AblationRow> rows(variants);
   for (size_t v = 0; v < variants; ++v) {
