@@ -1,13 +1,11 @@
 #include "train/ablation.h"
 
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/support/testing.h"
 
 namespace hadal {
 namespace {
-
-using testing::HasSubstr;
 
 AblationPlan plan_of(const std::string& text) {
   const fs::path path = scratch_dir() / "question.toml";
