@@ -33,21 +33,30 @@ inline Vec multiply_add(Vec a, Vec b, Vec c) {
   return fma(a, b, c);
 }
 
+// Where a tile goes: m x n of C. The tile that comes after it is fetched while this one is
+// computed, a row at a time: all rows at once would hold up the panels' own lines.
+struct TileOut {
+  float* c;
+  int64_t stride, m, n;
+  bool add_to_c;
+  const float* next_c;
+};
+
 // c (+)= a b over one panel of each, its first R rows: a panel that is mostly empty takes half the
 // time. Not inlined: inside a larger function GCC 12 spills the accumulators.
 template <Packing M, int R>
-[[gnu::noinline]] void tile(const float* a, const float* b, int64_t units, float* c,
-                            int64_t c_stride, int64_t m, int64_t n, bool add_to_c) noexcept {
+[[gnu::noinline]] void tile(const float* a, const float* b, int64_t units,
+                            const TileOut& out) noexcept {
   Vec r[R][kTileVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    const float* to = c + (i < m ? i : 0) * c_stride;
-    __builtin_prefetch(to, 1);
-    __builtin_prefetch(to + at_most(n, kTileCols) - 1, 1);
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; ++j) r[i][j] = set(0);
   }
   for (int64_t u = 0; u < units; u += 4) {
+    const float* next = out.next_c + at_most(u / 4, kTileRows - 1) * out.stride;
+    __builtin_prefetch(next, 1);
+    __builtin_prefetch(next + kTileCols - 1, 1);
 #pragma GCC unroll 4
     for (int s = 0; s < 4; ++s, a += kTileRows, b += kTileCols) {
       Vec columns[kTileVecs];
@@ -69,16 +78,16 @@ template <Packing M, int R>
   }
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
-    if (i >= m) return;
-    float* to = c + i * c_stride;
+    if (i >= out.m) return;
+    float* to = out.c + i * out.stride;
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; ++j) {
-      const int64_t left = n - j * Vec::kLanes;
+      const int64_t left = out.n - j * Vec::kLanes;
       float* p = to + j * Vec::kLanes;
       if (left >= Vec::kLanes) {
-        store(p, add_to_c ? add(r[i][j], load(p)) : r[i][j]);
+        store(p, out.add_to_c ? add(r[i][j], load(p)) : r[i][j]);
       } else if (left > 0) {
-        store_part(p, add_to_c ? add(r[i][j], load_part(p, left)) : r[i][j], left);
+        store_part(p, out.add_to_c ? add(r[i][j], load_part(p, left)) : r[i][j], left);
       }
     }
   }
@@ -211,8 +220,11 @@ class BlockProduct {
       for (int64_t j = 0; j < b.lanes; j += kTileCols) {
         next_a_.fetch(a_lines_);
         next_b_.fetch(b_lines_);
-        some_rows(panels + i * units_, b_panels_ + j * units_, units_, c + j, g_.c_stride,
-                  a.lanes - i, b.lanes - j, add_to_c);
+        const float* next = j + kTileCols < b.lanes   ? c + j + kTileCols
+                            : i + kTileRows < a.lanes ? c + kTileRows * g_.c_stride
+                                                      : c;
+        some_rows(panels + i * units_, b_panels_ + j * units_, units_,
+                  {c + j, g_.c_stride, a.lanes - i, b.lanes - j, add_to_c, next});
       }
     }
   }

@@ -149,7 +149,7 @@ class Product {
           const int64_t units = unit_count(kPacking, at_most(kTile, g_.k - k));
           some_rows(memory_ + layout_.a + t * kTileUnits * layout_.a_lanes + i * units,
                     memory_ + layout_.b + t * kTileUnits * layout_.b_lanes + j * units, units,
-                    product, kTileCols, kTileRows, kTileCols, false);
+                    {product, kTileCols, kTileRows, kTileCols, false, product});
           promote(product, memory_ + layout_.a_scales + t * layout_.a_lanes + i,
                   memory_ + layout_.b_scales + t * layout_.b_lanes + j, c, g_.c_stride, m - i,
                   n - j, k == 0 && !g_.accumulate);

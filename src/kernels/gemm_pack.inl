@@ -160,37 +160,63 @@ void pack_k_contiguous(const PackBlock& b, float* out) noexcept {
   }
 }
 
+// Eight units of a panel whose lanes are all there, from lane l of their rows on.
+template <int P, Packing M, class E>
+inline void pack_units(const E* const* rows, int64_t l, float* panel) {
+  constexpr int kLanes = Vec::kLanes, kUnits = 8;
+  constexpr int kSize = unit_size(M);
+#pragma GCC unroll 8
+  for (int u = 0; u < kUnits; ++u) {
+    const E *first = rows[u * kSize] + l, *second = rows[u * kSize + kSize - 1] + l;
+#pragma GCC unroll 4
+    for (int h = 0; h < P; h += kLanes) {
+      const Vec v = load_lanes<M>(first + h, second + h, kLanes);
+      // The last unit must not spill: what follows may be done already.
+      if (P - h < kLanes && u + 1 == kUnits) {
+        store_part(panel + u * P + h, v, P - h);
+      } else {
+        store(panel + u * P + h, v);
+      }
+    }
+  }
+}
+
 // Lanes contiguous in memory. Eight units at a time, so that each panel gets a run of lines:
-// panels lie a power of two apart and would fight for the same cache sets.
+// panels lie a power of two apart and would fight for the same cache sets. Meanwhile the rows of
+// the next eight are fetched: listed rows lie anywhere.
 template <int P, Packing M, class E>
 void pack_lane_contiguous(const PackBlock& b, float* out) noexcept {
   constexpr int kLanes = Vec::kLanes;
+  constexpr int64_t kUnits = 8, kSize = unit_size(M), kRows = kUnits * kSize;
+  constexpr int64_t kLine = 64 / sizeof(E);
   const int64_t units = unit_count(M, b.k_size);
-  for (int64_t u0 = 0; u0 < units; u0 += 8) {
-    const int64_t u1 = at_most(u0 + 8, units);
+  const E *rows[kRows], *next[kRows];
+  for (int64_t u0 = 0; u0 < units; u0 += kUnits) {
+    const int64_t k0 = u0 * kSize, run = at_most(kUnits, units - u0);
+    const int64_t live = at_most(run * kSize, b.k_size - k0);
+    for (int64_t i = 0; i < live; ++i) rows[i] = stored_row<E>(*b.from, b.k + k0 + i) + b.lane;
+    for (int64_t i = 0; i < kRows; ++i) {
+      const int64_t k = at_most(k0 + kRows + i, b.k_size - 1);
+      next[i] = stored_row<E>(*b.from, b.k + k) + b.lane;
+    }
     for (int64_t l = 0; l < b.lanes; l += P) {
-      float* panel = out + l * units;
-      for (int64_t u = u0; u < u1; ++u) {
-        const int64_t k = u * unit_size(M);
-        const E *first = nullptr, *second = nullptr;
-        if (k < b.k_size) first = stored_row<E>(*b.from, b.k + k) + b.lane;
-        if (M == Packing::kPairs && k + 1 < b.k_size) {
-          second = stored_row<E>(*b.from, b.k + k + 1) + b.lane;
-        }
-#pragma GCC unroll 4
-        for (int h = 0; h < P; h += kLanes) {
-          const int64_t j = l + h, left = b.lanes - j;
+      float* panel = out + l * units + u0 * P;
+      for (int64_t i = 0; i < kRows; ++i) {
+        for (int64_t h = 0; h < P; h += kLine) __builtin_prefetch(next[i] + l + h);
+      }
+      if (live == kRows && l + round_up(P, kLanes) <= b.lanes) {
+        pack_units<P, M>(rows, l, panel);
+        continue;
+      }
+      for (int64_t u = 0, i = 0; u < run; ++u, i += kSize) {
+        for (int64_t h = 0; h < P; h += kLanes) {
+          const int64_t left = at_most(b.lanes - l - h, kLanes);
           Vec v = set(0);
-          if (first != nullptr && left > 0) {
-            v = load_lanes<M>(first + j, second == nullptr ? nullptr : second + j,
-                              at_most(left, kLanes));
+          if (i < live && left > 0) {
+            const E* second = kSize == 2 && i + 1 < live ? rows[i + 1] + l + h : nullptr;
+            v = load_lanes<M>(rows[i] + l + h, second, left);
           }
-          // The last unit of eight must not spill: what follows may be done already.
-          if (P < kLanes && u + 1 == u1) {
-            store_part(panel + u * P, v, P);
-          } else {
-            store(panel + u * P + h, v);
-          }
+          store_part(panel + u * P + h, v, at_most(P - h, kLanes));
         }
       }
     }
