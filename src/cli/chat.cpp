@@ -33,7 +33,7 @@ class Chat {
       : o_(std::move(o)),
         template_(ChatTemplate::load(o_.template_file.empty() ? o_.model : o_.template_file,
                                      config_beside_model())),
-        generator_(o_.model, o_.args.engine) {
+        generator_(o_.model, o_.args.engine, o_.args.allow_paging) {
     reset();
   }
 

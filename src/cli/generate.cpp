@@ -48,7 +48,7 @@ int run(Options o) {
   finish_generation_args(o.args);
   if (!o.prompt_file.empty()) read_prompts(o.prompt_file, o.prompts);
   HADAL_CHECK(!o.prompts.empty(), kUsage, "no prompt: give -p TEXT or --prompts FILE");
-  TextGenerator generator(o.model, o.args.engine);
+  TextGenerator generator(o.model, o.args.engine, o.args.allow_paging);
   TextPrinter printer(o.prompts, o.samples, o.json);
   const auto start = std::chrono::steady_clock::now();
   for (size_t p = 0; p < o.prompts.size(); ++p) {

@@ -1,8 +1,6 @@
 #include "cli/generation.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -18,17 +16,21 @@ double per_second(int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
-// Weights as they are stored: BF16 and FP32 are used where they lie in the files.
-Pretrained load(const std::string& folder) {
-  ConfigWarnings warnings;
-  Pretrained pretrained = load_pretrained(folder, {}, warnings);
-  for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
-  return pretrained;
+// What the cache may grow to where the caller said so, else one text of usual length.
+ServingNeed need_of(const EngineOptions& options, const std::string& folder) {
+  ServingNeed need{.cache_dtype = options.cache_dtype};
+  if (options.cache_tokens == 0) return need;
+  ConfigWarnings told_later;
+  const int64_t longest = load_config(folder, told_later).max_position_embeddings;
+  need.context = std::min(options.cache_tokens, longest);
+  need.batch = (options.cache_tokens + longest - 1) / longest;
+  return need;
 }
 
 EngineOptions with_limit(EngineOptions options, const Transformer& model) {
   if (options.cache_tokens > 0) return options;
-  const int64_t memory = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE);
+  const int64_t memory = machine_memory().total;
+  if (memory == 0) return options;  // nobody knows
   const int64_t token = KvCache(model.cache_specs(), options.cache_dtype).bytes_per_token();
   options.cache_tokens = std::max(memory / 4 / token, KvCache::kPageTokens);
   return options;
@@ -36,8 +38,10 @@ EngineOptions with_limit(EngineOptions options, const Transformer& model) {
 
 }  // namespace
 
-TextGenerator::TextGenerator(const std::string& folder, const EngineOptions& options)
-    : pretrained_(load(folder)),
+TextGenerator::TextGenerator(const std::string& folder, const EngineOptions& options,
+                             bool allow_paging)
+    : pretrained_(load_for_serving(
+          folder, {.serving = need_of(options, folder), .allow_paging = allow_paging})),
       tokenizer_(Tokenizer::load(folder)),
       engine_(*pretrained_.model, tokenizer_, with_limit(options, *pretrained_.model)) {
 }
@@ -78,6 +82,7 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
   add_option(command, "--cache-tokens", args.engine.cache_tokens,
              "limit of the KV cache (as many as a quarter of the memory holds)")
       .range(1, int64_t{1} << 40);
+  add_allow_paging(command, args.allow_paging);
 }
 
 void finish_generation_args(GenerationArgs& args) {

@@ -13,7 +13,8 @@ namespace hadal {
 class TextGenerator {
  public:
   // With options.cache_tokens = 0 the cache may take a quarter of this machine's memory.
-  explicit TextGenerator(const std::string& folder, const EngineOptions& options = {});
+  explicit TextGenerator(const std::string& folder, const EngineOptions& options = {},
+                         bool allow_paging = false);
   Transformer& model() { return *pretrained_.model; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
@@ -35,6 +36,7 @@ struct GenerationArgs {
   EngineOptions engine;
   std::vector<std::string> stops;
   std::string speculate = "auto";
+  bool allow_paging = false;
 };
 void add_generation_args(CLI::App* command, GenerationArgs& args);
 // After parsing. Error{kUsage} names what is out of range.

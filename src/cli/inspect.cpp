@@ -1,7 +1,6 @@
 // hadal inspect: what a config.json says of a model, without its weights.
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <iostream>
 
 #include "cli/command.h"
@@ -15,10 +14,8 @@ namespace {
 struct Options {
   std::string model, format;  // of the weights; empty: what config.json says
   bool memory = false, json = false;
-  int64_t context = 0, batch = 1;
+  ServingNeed need;
 };
-
-constexpr int64_t kUsualContext = 8192;
 
 int run(const Options& o) {
   ConfigWarnings warnings;
@@ -27,14 +24,12 @@ int run(const Options& o) {
   const Inspection inspection = inspect_model(config);
   OrderedJson json = inspection_json(inspection);
   if (!o.json) std::cout << inspection_text(inspection);
-  HADAL_CHECK(o.memory || (o.context == 0 && o.batch == 1 && o.format.empty()), kUsage,
+  HADAL_CHECK(o.memory || (o.need.context == 0 && o.need.batch == 1 && o.format.empty()), kUsage,
               "--context, --batch and --format go with --memory");
   if (o.memory) {
-    const int64_t context =
-        o.context > 0 ? o.context : std::min(kUsualContext, config.max_position_embeddings);
     const ModelFormat& format =
         o.format.empty() ? stored_format(config) : find_model_format(o.format);
-    const MemoryPlan plan = plan_memory(config, format, context, o.batch);
+    const MemoryPlan plan = plan_memory(config, format, o.need);
     const MachineMemory here = machine_memory();
     const double read = measure_roofs().read_gb_per_s.all_threads * 1e9;
     json["memory"] = memory_json(plan, here, read);
@@ -56,12 +51,16 @@ void add_inspect(Cli& cli) {
   add_option(command, "MODEL", o->model, "model folder or config.json").required();
   add_flag(command, "--memory", o->memory,
            "what serving it takes, and the speed that this machine's read roof allows");
-  add_option(command, "--context", o->context,
+  add_option(command, "--context", o->need.context,
              "with --memory: tokens of each text (8192, or the model's)")
       .range(1, int64_t{1} << 30);
-  add_option(command, "--batch", o->batch, "with --memory: texts at a time (1)").range(1, 1 << 20);
+  add_option(command, "--batch", o->need.batch, "with --memory: texts at a time (1)")
+      .range(1, 1 << 20);
   add_option(command, "--format", o->format,
              "with --memory: of the weights, as of hadal quantize (what config.json says)");
+  add_cache_dtype(
+      command, [o](DType dtype) { o->need.cache_dtype = dtype; },
+      "with --memory: of the KV cache, bf16, fp32 or fp8 (bf16)");
   add_json(command, o->json);
   on_run(cli, command, [o] { return run(*o); });
 }

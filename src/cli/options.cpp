@@ -6,7 +6,6 @@
 
 #include "cli/app.h"
 #include "core/parallel.h"
-#include "model/pretrained.h"
 
 namespace hadal {
 
@@ -51,6 +50,11 @@ void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
       ->check(CLI::IsMember({"bf16", "fp32", "fp8"}));
 }
 
+void add_allow_paging(CLI::App* command, bool& allow) {
+  command->add_flag("--allow-paging", allow,
+                    "run a model larger than memory from its files, at the speed of the disk");
+}
+
 void print_json(const OrderedJson& json) {
   std::cout << json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) << "\n";
 }
@@ -75,6 +79,13 @@ std::vector<int32_t> token_ids(const TokenInput& input, const std::string& model
   HADAL_CHECK(static_cast<int64_t>(ids.size()) >= least, kUsage, "there are ", ids.size(),
               " tokens, expected at least ", least);
   return ids;
+}
+
+Pretrained load_for_serving(const std::string& folder, const LoadOptions& options) {
+  ConfigWarnings warnings;
+  Pretrained loaded = load_pretrained(folder, options, warnings);
+  for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
+  return loaded;
 }
 
 std::unique_ptr<Transformer> load_fp32_model(const std::string& folder, bool gradients) {

@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "core/json.h"
+#include "model/pretrained.h"
 #include "model/transformer.h"
 #include "text/tokenizer.h"
 
@@ -26,6 +27,8 @@ void add_prompt_precision(CLI::App* command, std::optional<Precision>& precision
 // --cache-dtype bf16|fp32|fp8, of the KV cache.
 void add_cache_dtype(CLI::App* command, const std::function<void(DType)>& use,
                      const std::string& what);
+// --allow-paging, of commands that load a model to serve it.
+void add_allow_paging(CLI::App* command, bool& allow);
 // One line on standard output.
 void print_json(const OrderedJson& json);
 
@@ -39,6 +42,9 @@ void add_token_input(CLI::App* command, TokenInput& input);
 // Error{kUsage} for an id outside the vocabulary or fewer than `least` tokens.
 std::vector<int32_t> token_ids(const TokenInput& input, const std::string& model,
                                const ModelConfig& config, int64_t least);
+
+// A model folder with options.serving set: if memory is enough for it. Warnings go to the log.
+Pretrained load_for_serving(const std::string& folder, const LoadOptions& options);
 
 // A model folder loaded in FP32, with memory for gradients if asked. Warnings go to the log.
 std::unique_ptr<Transformer> load_fp32_model(const std::string& folder, bool gradients);

@@ -1,6 +1,5 @@
 // hadal score: how well a model predicts a text.
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,8 +8,8 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "model/divergence.h"
-#include "model/pretrained.h"
 #include "train/data.h"
 #include "train/score.h"
 
@@ -21,18 +20,28 @@ struct Options {
   std::string model, file, against;
   std::optional<DType> cache;
   ScoreOptions score;
-  bool json = false;
+  bool allow_paging = false, json = false;
 };
 
-Pretrained load_as_stored(const std::string& folder) {
-  ConfigWarnings warnings;
-  Pretrained loaded = load_pretrained(folder, {}, warnings);
-  for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
-  return loaded;
+// Of the reference while `beside` is loaded, which is another model.
+LoadOptions load_options(const Options& o, const Transformer* beside = nullptr) {
+  LoadOptions options;
+  options.serving =
+      ServingNeed{.context = o.score.context, .cache_dtype = o.cache.value_or(DType::kBF16)};
+  options.allow_paging = o.allow_paging;
+  if (beside != nullptr) {
+    options.machine = machine_memory();
+    options.machine->available -= beside->params().value_bytes();
+  }
+  return options;
 }
 
 int run_against(const Options& o) {
-  const Pretrained model = load_as_stored(o.model), reference = load_as_stored(o.against);
+  const Pretrained model = load_for_serving(o.model, load_options(o));
+  std::error_code ignored;                                        // the loader says what is wrong
+  const bool same = fs::equivalent(o.model, o.against, ignored);  // and then its pages of files
+  const Pretrained reference =
+      load_for_serving(o.against, load_options(o, same ? nullptr : model.model.get()));
   const Tokenizer tokenizer = Tokenizer::load(o.model);
   const DivergenceOptions options{o.score.context, o.score.precision, o.cache};
   Divergence divergence;
@@ -64,9 +73,12 @@ int run_against(const Options& o) {
 int run(const Options& o) {
   if (!o.against.empty()) return run_against(o);
   HADAL_CHECK(!o.cache, kUsage, "--cache-dtype says what to compare --against a model");
-  const auto model = load_fp32_model(o.model, false);
+  LoadOptions options = load_options(o);
+  if (!o.allow_paging) options.values = LoadOptions::Values::kF32;
+  const Pretrained model = load_for_serving(o.model, options);
   const Tokenizer tokenizer = Tokenizer::load(o.model);
-  const Score score = score_file(*model, tokenizer, o.file, o.score);
+  const Score score = score_file(*model.model, tokenizer, o.file, o.score);
+  model.check_intact();
   if (o.json) {
     print_json({{"bits_per_byte", score.bits_per_byte()},
                 {"perplexity", score.perplexity()},
@@ -96,7 +108,8 @@ void add_score(Cli& cli) {
       "nats a token, mean and 99th percentile, and how often both prefer the same token;\n"
       "windows of --context (default 512) follow each other.\n"
       "  hadal score MODEL story.txt --against MODEL --cache-dtype fp8\n"
-      "What a smaller KV cache costs.\n");
+      "What a smaller KV cache costs.\n"
+      "Without --against weights are read as FP32; with --allow-paging as they are stored.\n");
   auto o = std::make_shared<Options>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "FILE", o->file, ".txt, .jsonl, or .zst of them").required();
@@ -112,6 +125,7 @@ void add_score(Cli& cli) {
   add_option(command, "--stride", o->score.stride, "tokens between windows; default: half of it")
       .range(1, int64_t{1} << 20)
       .type_name("N");
+  add_allow_paging(command, o->allow_paging);
   add_precision(command, o->score.precision);
   add_threads(command);
   add_json(command, o->json);

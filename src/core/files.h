@@ -66,6 +66,9 @@ class MappedFile {
   size_t slot_ = 0;  // in the handler's table
 };
 
+// Asks the system to have these mapped bytes in memory soon, and does not wait for it. Only a hint.
+void read_ahead(std::span<const std::byte> mapped);
+
 // A file that appears whole or not at all: bytes go to PATH.tmp-PID-N, commit() syncs it, renames
 // it over PATH and syncs the folder. Without commit() the destructor removes it. A PATH that is a
 // directory, FIFO or device is refused: the rename would replace it.

@@ -273,5 +273,25 @@ TEST(Files, make_folder_makes_parents_and_names_what_is_in_the_way) {
   EXPECT_ERROR(make_folder(folder / "f" / "g"), kIo, "cannot create folder");
 }
 
+TEST(Files, read_ahead_brings_pages_into_memory) {
+  const fs::path path = scratch_dir() / "f";
+  constexpr size_t kPage = 4096, kPages = 64;
+  write_file_atomically(path, std::string(kPages * kPage, 'x'));
+  const MappedFile file{path};
+  const auto resident = [&] {
+    std::vector<unsigned char> pages(kPages);
+    ::mincore(const_cast<std::byte*>(file.bytes().data()), kPages * kPage, pages.data());
+    return std::count_if(pages.begin(), pages.end(), [](auto p) { return (p & 1u) != 0; });
+  };
+  ::posix_fadvise(file.file().fd(), 0, 0, POSIX_FADV_DONTNEED);
+  if (resident() > 0) GTEST_SKIP() << "this file system keeps its pages";
+  // From the middle of a page to the middle of another: 33 pages.
+  read_ahead(file.bytes().subspan(16 * kPage + 5, 32 * kPage));
+  for (int i = 0; i < 2000 && resident() < 33; ++i) ::usleep(1000);
+  EXPECT_GE(resident(), 33);
+  EXPECT_LT(resident(), int(kPages)) << "and no others than asked, but for those of the last read";
+  read_ahead({});
+}
+
 }  // namespace
 }  // namespace hadal

@@ -124,4 +124,12 @@ void MappedFile::check_intact() const {
               " bytes while in use, expected ", file_.size());
 }
 
+void read_ahead(std::span<const std::byte> mapped) {
+  if (mapped.empty()) return;
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t before = reinterpret_cast<uintptr_t>(mapped.data()) % page;
+  auto* const begin = const_cast<std::byte*>(mapped.data()) - before;
+  ::madvise(begin, mapped.size() + before, MADV_WILLNEED);
+}
+
 }  // namespace hadal

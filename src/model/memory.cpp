@@ -1,21 +1,15 @@
 #include "model/memory.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
-
-#include "model/transformer.h"
 
 namespace hadal {
 namespace {
 
 constexpr int64_t kPromptRows = 512;  // of a piece of a prompt
-
-int64_t held_bytes(const Param& p, const Format& stored) {
-  return code_bytes(stored, p.rows(), p.cols()) + scale_bytes(stored, p.rows(), p.cols());
-}
+constexpr int64_t kUsualContext = 8192;
 
 // FP32 numbers for each token of a text, in one layer, while a prompt reads it.
 int64_t expanded_numbers(const ModelConfig& c) {
@@ -35,62 +29,11 @@ double speed_allowed(const MemoryPlan& plan, double read_bytes_per_s) {
   return static_cast<double>(plan.batch) * read_bytes_per_s / plan.step_bytes;
 }
 
-}  // namespace
-
-double touched_experts(const ModelConfig& c, int64_t tokens) {
-  if (c.n_routed_experts == 0) return 1;
-  const double chosen =
-      static_cast<double>(c.num_experts_per_tok) / static_cast<double>(c.n_routed_experts);
-  return 1 - std::pow(1 - chosen, static_cast<double>(tokens));
+bool fits(const MemoryPlan& plan, const MachineMemory& here) {
+  return plan.total() <= here.available;
 }
 
-MemoryPlan plan_memory(const ModelConfig& config, const ModelFormat& format, int64_t context,
-                       int64_t batch) {
-  HADAL_CHECK(context >= 1 && context <= config.max_position_embeddings, kUsage, "a context of ",
-              context, " tokens, expected 1 to the model's max_position_embeddings, ",
-              config.max_position_embeddings);
-  HADAL_CHECK(batch >= 1, kUsage, batch, " texts at a time, expected 1 or more");
-  const Inspection facts = inspect_model(config);
-  const Transformer model(config);
-  MemoryPlan plan{.format = std::string(format.name), .context = context, .batch = batch};
-  for (const Param& p : model.params().all()) {
-    const int64_t bytes = held_bytes(p, format_in(format, p, DType::kBF16));
-    const bool mtp = p.layer >= config.num_hidden_layers;
-    if (p.group == ParamGroup::kRouterBias) {
-      (mtp ? plan.mtp : plan.weights).router += bytes;
-    } else {
-      part_of(p, mtp ? plan.mtp : plan.weights) += bytes;
-    }
-    const bool looked_up = p.group == ParamGroup::kEmbedding && !config.tie_word_embeddings;
-    if (mtp || looked_up) continue;
-    plan.step_bytes += static_cast<double>(bytes) * (p.expert ? touched_experts(config, batch) : 1);
-  }
-  plan.cache = batch * context * (facts.kv_bytes + facts.mtp_kv_bytes);
-  plan.step_bytes += static_cast<double>(batch * context * facts.kv_bytes);
-  const int64_t four = dtype_size(DType::kF32);
-  plan.working = four * (context * expanded_numbers(config) + batch * config.vocab_size +
-                         8 * kPromptRows * config.hidden_size);
-  return plan;
-}
-
-MachineMemory machine_memory() {
-  MachineMemory memory;
-  std::ifstream file("/proc/meminfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    std::istringstream words(line);
-    std::string name;
-    int64_t kilobytes = 0;
-    words >> name >> kilobytes;
-    if (name == "MemTotal:") memory.total = kilobytes * 1024;
-    if (name == "MemAvailable:") memory.available = kilobytes * 1024;
-  }
-  return memory;
-}
-
-std::string memory_text(const MemoryPlan& plan, const MachineMemory& here,
-                        double read_bytes_per_s) {
-  FactTable table;
+void add_needs(FactTable& table, const MemoryPlan& plan, const MachineMemory& here) {
   table.head(str("Memory for weights in ", plan.format, ", bytes"));
   add_parts(table, plan.weights);
   table.row("multi-token prediction", plan.mtp.total());
@@ -101,7 +44,77 @@ std::string memory_text(const MemoryPlan& plan, const MachineMemory& here,
   table.row("total", plan.total(), short_bytes(plan.total()));
   table.row("this machine, free now", here.available,
             str(short_bytes(here.available), " of ", short_bytes(here.total), ": ",
-                plan.total() <= here.available ? "it fits" : "it does not fit"));
+                fits(plan, here) ? "it fits" : "it does not fit"));
+}
+
+}  // namespace
+
+double touched_experts(const ModelConfig& c, int64_t tokens) {
+  if (c.n_routed_experts == 0) return 1;
+  const double chosen =
+      static_cast<double>(c.num_experts_per_tok) / static_cast<double>(c.n_routed_experts);
+  return 1 - std::pow(1 - chosen, static_cast<double>(tokens));
+}
+
+MemoryPlan plan_memory(const Transformer& model, std::string_view format, const ServingNeed& need) {
+  const ModelConfig& config = model.config();
+  const int64_t longest = config.max_position_embeddings, batch = need.batch;
+  const int64_t context = need.context == 0 ? std::min(kUsualContext, longest) : need.context;
+  HADAL_CHECK(context >= 1 && context <= longest, kUsage, "a context of ", context,
+              " tokens, expected 1 to the model's max_position_embeddings, ", longest);
+  HADAL_CHECK(batch >= 1, kUsage, batch, " texts at a time, expected 1 or more");
+  MemoryPlan plan{.format = std::string(format), .context = context, .batch = batch};
+  for (const Param& p : model.params().all()) {
+    const int64_t bytes = p.value_bytes();
+    const bool mtp = p.layer >= config.num_hidden_layers;
+    if (p.group == ParamGroup::kRouterBias) {
+      (mtp ? plan.mtp : plan.weights).router += bytes;
+    } else {
+      part_of(p, mtp ? plan.mtp : plan.weights) += bytes;
+    }
+    const bool looked_up = p.group == ParamGroup::kEmbedding && !config.tie_word_embeddings;
+    if (mtp || looked_up) continue;
+    plan.step_bytes += static_cast<double>(bytes) * (p.expert ? touched_experts(config, batch) : 1);
+  }
+  std::vector<CacheSpec> specs = model.cache_specs();
+  const auto cache = [&] {
+    return batch * context * KvCache(specs, need.cache_dtype).bytes_per_token();
+  };
+  plan.cache = cache();
+  specs.resize(static_cast<size_t>(config.num_hidden_layers));
+  plan.step_bytes += static_cast<double>(cache());
+  const int64_t four = dtype_size(DType::kF32);
+  plan.working = four * (context * expanded_numbers(config) + batch * config.vocab_size +
+                         8 * kPromptRows * config.hidden_size);
+  return plan;
+}
+
+MemoryPlan plan_memory(const ModelConfig& config, const ModelFormat& format,
+                       const ServingNeed& need) {
+  Transformer model(config);
+  for (Param& p : model.params().all()) {
+    const Format& held = format_in(format, p, DType::kBF16);
+    p.dtype = p.always_f32() ? DType::kF32 : held.dtype;
+    p.block_bytes = p.always_f32() ? 0 : held.block_bytes;
+  }
+  return plan_memory(model, format.name, need);
+}
+
+void check_memory(const MemoryPlan& plan, const MachineMemory& here, const std::string& name) {
+  if (here.total == 0 || fits(plan, here)) return;
+  FactTable table;
+  add_needs(table, plan, here);
+  throw Error(ErrorKind::kResource,
+              str(name,
+                  " does not fit into memory; with --allow-paging it runs from its files, at "
+                  "the speed of the disk\n",
+                  table.text()));
+}
+
+std::string memory_text(const MemoryPlan& plan, const MachineMemory& here,
+                        double read_bytes_per_s) {
+  FactTable table;
+  add_needs(table, plan, here);
   table.head("A step of generation reads, bytes");
   table.row("weights and cache", static_cast<int64_t>(plan.step_bytes),
             short_bytes(static_cast<int64_t>(plan.step_bytes)));
@@ -123,7 +136,7 @@ OrderedJson memory_json(const MemoryPlan& plan, const MachineMemory& here,
           {"total", plan.total()},
           {"available", here.available},
           {"machine", here.total},
-          {"fits", plan.total() <= here.available},
+          {"fits", fits(plan, here)},
           {"step_bytes", plan.step_bytes},
           {"read_bytes_per_s", read_bytes_per_s},
           {"tokens_per_s_at_most", speed_allowed(plan, read_bytes_per_s)}};

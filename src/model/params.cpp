@@ -19,12 +19,6 @@ int64_t padded(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
-// Small and sensitive tensors are FP32 whatever the matrices are stored as.
-bool always_f32(ParamGroup group) {
-  return group == ParamGroup::kNorm || group == ParamGroup::kBias || group == ParamGroup::kRouter ||
-         group == ParamGroup::kRouterBias;
-}
-
 bool in_fp8(const Param& p, Precision precision) {
   return is_fp8(precision) && p.fp8_matrix();
 }
@@ -83,7 +77,7 @@ void Params::allocate_values() {
   const auto scale_bytes = [](const Param& p) { return p.scale_count() * int64_t{sizeof(float)}; };
   const auto codes_bytes = [&](const Param& p) { return padded(p.value_bytes() - scale_bytes(p)); };
   for (Param& p : list_) {
-    if (always_f32(p.group)) p.dtype = DType::kF32, p.block_bytes = 0;
+    if (p.always_f32()) p.dtype = DType::kF32, p.block_bytes = 0;
     bytes += codes_bytes(p) + padded(scale_bytes(p));
   }
   values_ = Buffer(bytes);

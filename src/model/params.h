@@ -46,6 +46,7 @@ struct Param {
   void* value = nullptr;
   const float* code_scales = nullptr;  // of a value that is codes, dtype F8_E4M3 (core/tensor.h)
   float* gradient = nullptr;           // FP32, or null when serving
+  bool paged = false;  // value lies in a file that memory may not hold: to be read ahead of its use
   bf16* rounded = nullptr;  // value as training's products read it, where it is kept, else null
   float* rounded_scales = nullptr;  // of it in FP8
 
@@ -61,6 +62,11 @@ struct Param {
   // May be held as int8 or int4: what products multiply rows by. The two halves of kv_b_proj are
   // multiplied from either side when latent attention is absorbed, which panels do not serve.
   bool packable() const { return holds_codes() && !name.ends_with(".kv_b_proj.weight"); }
+  // Small and sensitive: held in FP32 whatever the matrices are stored as.
+  bool always_f32() const {
+    return group == ParamGroup::kNorm || group == ParamGroup::kBias ||
+           group == ParamGroup::kRouter || group == ParamGroup::kRouterBias;
+  }
   int64_t value_bytes() const;  // scales included
   // One for each block of 128 x 128 of codes; of others 0.
   int64_t scale_count() const;

@@ -35,14 +35,9 @@ const char* head_name(const ModelConfig& config) {
 
 // ---- loading
 
-bool always_f32(const Param& p) {
-  return p.group == ParamGroup::kNorm || p.group == ParamGroup::kBias ||
-         p.group == ParamGroup::kRouter || p.group == ParamGroup::kRouterBias;
-}
-
 DType held_as(const Param& p, const LoadOptions& options, DType stored) {
   using Values = LoadOptions::Values;
-  if (always_f32(p) || options.values == Values::kF32) return DType::kF32;
+  if (p.always_f32() || options.values == Values::kF32) return DType::kF32;
   if (options.values == Values::kBF16) return DType::kBF16;
   return stored == DType::kBF16 || stored == DType::kF16 ? stored : DType::kF32;
 }
@@ -115,30 +110,57 @@ int64_t padded(int64_t bytes) {
   return (bytes + kAlign - 1) / kAlign * kAlign;
 }
 
-// The mapped bytes of p's value, and how it is then held; none where it has to be copied.
-std::span<const std::byte> map_value(Param& p, const Checkpoint& checkpoint,
-                                     const LoadOptions& options, BlockShape block,
-                                     std::vector<Tensor<float, 2>>& scales) {
+// How p's value is to be held.
+void choose_form(Param& p, const Checkpoint& checkpoint, const LoadOptions& options,
+                 BlockShape block) {
   const bool as_stored = options.values == LoadOptions::Values::kStored;
   const Format* packed = packed_format(checkpoint, p.name);
-  if (as_stored && packed != nullptr && p.packable()) {
-    p.dtype = packed->dtype;
-    p.block_bytes = packed->block_bytes;
-    return map_panels(checkpoint, p.name, p.shape);
-  }
-  p.block_bytes = 0;
+  const DType stored = checkpoint.at(p.name).dtype;
+  const bool panels = as_stored && packed != nullptr && p.packable();
+  const bool codes = as_stored && stored == DType::kF8E4M3 && p.holds_codes() && block == kFp8Block;
+  p.dtype = panels || codes ? stored : held_as(p, options, stored);
+  p.block_bytes = panels ? packed->block_bytes : 0;
   p.code_scales = nullptr;
-  if (as_stored && p.holds_codes() && block == kFp8Block) {
-    MappedCodes mapped = map_codes(checkpoint, p.name, p.shape);
+}
+
+// The mapped bytes of p's value; none where it has to be copied.
+std::span<const std::byte> map_value(Param& p, const Checkpoint& checkpoint,
+                                     const LoadOptions& options,
+                                     std::vector<Tensor<float, 2>>& scales) {
+  if (p.block_bytes > 0) return map_panels(checkpoint, p.name, p.shape);
+  const Check check = options.allow_paging ? Check::kSome : Check::kAll;
+  if (p.dtype == DType::kF8E4M3) {
+    MappedCodes mapped = map_codes(checkpoint, p.name, p.shape, check);
     if (!mapped.codes.empty()) {
-      p.dtype = DType::kF8E4M3;
       p.code_scales = mapped.scales.data();
       scales.push_back(std::move(mapped.scales));
       return mapped.codes;
     }
+    p.dtype = DType::kF32;
   }
-  p.dtype = held_as(p, options, checkpoint.at(p.name).dtype);
-  return map_weight(checkpoint, p.name, p.shape, p.dtype);
+  return map_weight(checkpoint, p.name, p.shape, p.dtype, check);
+}
+
+void check_paged(const Param& p, const Checkpoint& checkpoint) {
+  HADAL_CHECK(p.always_f32(), kResource, checkpoint.where(p.name), " is ",
+              dtype_name(checkpoint.at(p.name).dtype), " and would be copied as ",
+              dtype_name(p.dtype), " into ", p.value_bytes(),
+              " bytes of memory; --allow-paging takes only weights that can be used as they are "
+              "stored");
+}
+
+// For all parameters; Error{kResource} where they and what else serving takes are too much.
+void choose_forms(Transformer& model, const Checkpoint& checkpoint, const LoadOptions& options) {
+  const BlockShape block = stored_fp8_block(model.config());
+  for (Param& p : model.params().all()) choose_form(p, checkpoint, options, block);
+  if (!options.serving || options.allow_paging) return;
+  using Values = LoadOptions::Values;
+  const std::string_view format = options.values == Values::kF32 ? "fp32"
+                                  : options.values == Values::kBF16
+                                      ? "bf16"
+                                      : stored_format(model.config()).name;
+  check_memory(plan_memory(model, format, *options.serving),
+               options.machine ? *options.machine : machine_memory(), checkpoint.folder().string());
 }
 
 // Uses what can be used in place, and copies the rest into one block. Returns whether any is used.
@@ -147,13 +169,15 @@ bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& ch
   std::vector<Param*> copied;
   const auto scales = std::make_shared<std::vector<Tensor<float, 2>>>();
   const BlockShape fp8_block = stored_fp8_block(model.config());
+  choose_forms(model, *checkpoint, options);
   int64_t bytes = 0;
   for (Param& p : model.params().all()) {
-    const std::span<const std::byte> mapped =
-        map_value(p, *checkpoint, options, fp8_block, *scales);
+    const std::span<const std::byte> mapped = map_value(p, *checkpoint, options, *scales);
     // Mapped pages are read-only; nothing writes values but training, which has its own.
     p.value = const_cast<std::byte*>(mapped.data());
+    p.paged = options.allow_paging && !mapped.empty();
     if (!mapped.empty()) continue;
+    if (options.allow_paging) check_paged(p, *checkpoint);
     copied.push_back(&p);
     bytes += padded(p.value_bytes());
   }

@@ -1,8 +1,10 @@
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "io/checkpoint.h"
+#include "model/memory.h"
 #include "model/transformer.h"
 #include "quant/formats.h"
 
@@ -25,6 +27,14 @@ struct LoadOptions {
   Values values = Values::kStored;
   // FP32 values of its own for every parameter, and gradients; `values` does not matter then.
   bool training = false;
+  // What the model is loaded for. More than the machine has now is Error{kResource} with the
+  // figures of check_memory, before weights are read; training is not asked.
+  std::optional<ServingNeed> serving = {};
+  // No refusal then: weights stay in their files, of which memory holds what is in use, the experts
+  // that a router chose are read ahead (Param::paged), and of large tensors only a few numbers are
+  // checked. Error{kResource} names a matrix that would have to be copied into another form.
+  bool allow_paging = false;
+  std::optional<MachineMemory> machine = {};  // instead of machine_memory()
 };
 
 // A model and, when numbers of it lie in mapped files, those files.

@@ -41,6 +41,9 @@ const Format* packed_format(const Checkpoint& checkpoint, const std::string& nam
 std::span<const std::byte> map_panels(const Checkpoint& checkpoint, const std::string& name,
                                       std::span<const int64_t> shape);
 
+// How many numbers of a mapped tensor are looked at: what memory cannot hold is not read for it.
+enum class Check { kAll, kSome };
+
 // The mapped codes of an F8_E4M3 tensor in blocks of 128 x 128 and its scales, in FP32; both are
 // checked. No codes for a tensor that is stored otherwise, or whose scales are so large that
 // numbers could be infinite: read it then. As map_weight otherwise.
@@ -49,13 +52,14 @@ struct MappedCodes {
   Tensor<float, 2> scales;
 };
 MappedCodes map_codes(const Checkpoint& checkpoint, const std::string& name,
-                      std::span<const int64_t> shape);
+                      std::span<const int64_t> shape, Check check = Check::kAll);
 
 // The mapped bytes of a tensor stored as `dtype` (F32, BF16 or F16) if they can be used in place,
 // checked as above; empty when the tensor is stored otherwise or not aligned for its dtype: read it
 // then. The checkpoint must outlive the bytes; see SafetensorsFile::view about check_intact().
 std::span<const std::byte> map_weight(const Checkpoint& checkpoint, const std::string& name,
-                                      std::span<const int64_t> shape, DType dtype);
+                                      std::span<const int64_t> shape, DType dtype,
+                                      Check check = Check::kAll);
 
 // The tensors that hold a weight stored as `dtype`: one, and for F8_E4M3 its scales, which are F32.
 std::vector<TensorSpec> weight_specs(const std::string& name, const std::vector<int64_t>& shape,

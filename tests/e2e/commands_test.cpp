@@ -209,12 +209,23 @@ void quantize_and_compare(const fs::path& folder, const std::string& model,
     EXPECT_GT(far["top1_agreement"], 0.2);
     const Outcome words = hadal("generate " + out + " -p 'The cat' -n 4 --temperature 0 --json");
     EXPECT_EQ(words.code, 0) << words.err;
+    const Outcome paged = hadal("generate " + out +
+                                " -p 'The cat' -n 4 --temperature 0 --json --allow-paging "
+                                "--cache-tokens 1000000000000");
+    EXPECT_EQ(Json::parse(paged.out)["ids"], Json::parse(words.out)["ids"]) << paged.err;
     EXPECT_EQ(hadal("score " + out + " " + text).code, 0);
     EXPECT_EQ(hadal("logits " + out + " --ids 5,6 --out " + out + ".safetensors").code, 0);
     EXPECT_EQ(hadal("quantize " + model + " " + out + " --format int8").code, 2);  // it is there
   }
   EXPECT_EQ(hadal("quantize " + model + " " + (folder / "x").string() + " --format int3").code, 2);
   EXPECT_EQ(hadal("score " + model + " " + text + " --against /nowhere").code, 1);
+  // More cache than any machine has memory.
+  const Outcome large =
+      hadal("generate " + model + " -p 'The cat' -n 4 --cache-tokens 1000000000000");
+  EXPECT_EQ(large.code, 1);
+  for (const char* part : {"--allow-paging", "KV cache", "routed experts", "it does not fit"}) {
+    EXPECT_NE(large.err.find(part), std::string::npos) << part << " in\n" << large.err;
+  }
 }
 
 // From text to a tokenizer, a trained model, a resumed run, an export, a score, a second stage.

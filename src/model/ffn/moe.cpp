@@ -3,6 +3,7 @@
 #include <array>
 #include <numeric>
 
+#include "core/files.h"
 #include "core/parallel.h"
 
 #include "model/ffn/ffn.h"
@@ -127,7 +128,9 @@ class Moe final : public Ffn {
     router_scores(scores, shape_, scores);
     const Routing routing = route(scores, pass.scratch);
     for (int64_t e = 0; e < shape_.experts; ++e) {
-      pass.experts_read += routing.offsets.data()[e + 1] > routing.offsets.data()[e] ? 1 : 0;
+      if (routing.offsets.data()[e + 1] == routing.offsets.data()[e]) continue;
+      ++pass.experts_read;
+      if (pass.path == Path::kGenerated) read_ahead_of(experts_[static_cast<size_t>(e)]);
     }
     const Out2 gate = pass.scratch.floats(slots, width_), up = pass.scratch.floats(slots, width_);
     const Out2 out = pass.scratch.floats(slots, hidden_);
@@ -153,6 +156,15 @@ class Moe final : public Ffn {
   }
 
  private:
+  // The disk begins with all that were chosen while the first are still multiplied.
+  static void read_ahead_of(const Expert& expert) {
+    for (const Param* p : {expert.gate, expert.up, expert.down}) {
+      if (!p->paged) continue;
+      const int64_t bytes = p->value_bytes() - p->scale_count() * dtype_size(DType::kF32);
+      read_ahead({static_cast<const std::byte*>(p->value), static_cast<size_t>(bytes)});
+    }
+  }
+
   // Those of every expert, or of some. gate_up is gate and up as one, or empty where any two lie
   // apart.
   template <class T>
