@@ -15,12 +15,12 @@ struct DTypeRow {
 };
 
 constexpr std::array kDTypes{
-    DTypeRow{DType::kF32, "F32", 4},   DTypeRow{DType::kBF16, "BF16", 2},
-    DTypeRow{DType::kF16, "F16", 2},   DTypeRow{DType::kF8E4M3, "F8_E4M3", 1},
-    DTypeRow{DType::kF64, "F64", 8},   DTypeRow{DType::kI64, "I64", 8},
-    DTypeRow{DType::kI32, "I32", 4},   DTypeRow{DType::kI16, "I16", 2},
-    DTypeRow{DType::kI8, "I8", 1},     DTypeRow{DType::kU8, "U8", 1},
-    DTypeRow{DType::kBool, "BOOL", 1},
+    DTypeRow{DType::kF32, "F32", 4},        DTypeRow{DType::kBF16, "BF16", 2},
+    DTypeRow{DType::kF16, "F16", 2},        DTypeRow{DType::kF8E4M3, "F8_E4M3", 1},
+    DTypeRow{DType::kF8E8M0, "F8_E8M0", 1}, DTypeRow{DType::kF64, "F64", 8},
+    DTypeRow{DType::kI64, "I64", 8},        DTypeRow{DType::kI32, "I32", 4},
+    DTypeRow{DType::kI16, "I16", 2},        DTypeRow{DType::kI8, "I8", 1},
+    DTypeRow{DType::kU8, "U8", 1},          DTypeRow{DType::kBool, "BOOL", 1},
 };
 
 const DTypeRow& row(DType dtype) {
@@ -85,6 +85,12 @@ float to_float(e4m3 x) {
     return sign != 0 ? -magnitude : magnitude;
   }
   return std::bit_cast<float>(sign | ((exponent + 120) << 23) | (mantissa << 20));
+}
+
+float to_float(e8m0 x) {
+  if (x.bits == 0xff) return std::bit_cast<float>(0x7fc00000u);
+  if (x.bits == 0) return 0x1p-127f;  // below the normal floats
+  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 23);
 }
 
 e4m3 to_e4m3(float x) {

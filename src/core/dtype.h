@@ -6,7 +6,20 @@
 namespace hadal {
 
 // Storage types of numbers, named as safetensors names them.
-enum class DType : uint8_t { kF32, kBF16, kF16, kF8E4M3, kF64, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class DType : uint8_t {
+  kF32,
+  kBF16,
+  kF16,
+  kF8E4M3,
+  kF64,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kF8E8M0,  // of scales only
+};
 
 // Bytes of one element.
 int64_t dtype_size(DType dtype);
@@ -26,6 +39,10 @@ struct e4m3 {  // OCP E4M3FN: no infinities, NaN 0x7f / 0xff, largest 448
   uint8_t bits = 0;
 };
 
+struct e8m0 {  // OCP E8M0, of scales: 2^(bits - 127), NaN 0xff; neither zero nor a sign
+  uint8_t bits = 0;
+};
+
 inline float to_float(bf16 x) {
   return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
 }
@@ -38,6 +55,7 @@ inline bf16 to_bf16(float x) {
 float to_float(fp16 x);
 fp16 to_fp16(float x);  // overflows to infinity, as IEEE 754 says
 float to_float(e4m3 x);
+float to_float(e8m0 x);
 e4m3 to_e4m3(float x);  // saturates at 448; NaN stays NaN
 
 }  // namespace hadal

@@ -54,8 +54,8 @@ void check_rounding(uint32_t last, int exponent_bits, int mantissa_bits, uint32_
 
 TEST(DType, table_round_trips_names_and_knows_sizes) {
   const std::vector<std::pair<std::string_view, int64_t>> known{
-      {"F32", 4}, {"BF16", 2}, {"F16", 2}, {"F8_E4M3", 1}, {"F64", 8}, {"I64", 8},
-      {"I32", 4}, {"I16", 2},  {"I8", 1},  {"U8", 1},      {"BOOL", 1}};
+      {"F32", 4}, {"BF16", 2}, {"F16", 2}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"F64", 8},
+      {"I64", 8}, {"I32", 4},  {"I16", 2}, {"I8", 1},      {"U8", 1},      {"BOOL", 1}};
   for (const auto& [name, size] : known) {
     EXPECT_EQ(dtype_name(parse_dtype(name)), name);
     EXPECT_EQ(dtype_size(parse_dtype(name)), size) << name;
@@ -151,6 +151,13 @@ TEST(E4m3, rounds_to_nearest_even_and_saturates) {
   EXPECT_EQ(to_e4m3(-0.f).bits, 0x80);
   EXPECT_EQ(to_e4m3(0x1p-10f).bits, 0) << "the middle between 0 and the smallest number";
   EXPECT_EQ(to_e4m3(above(0x1p-10f)).bits, 1);
+}
+
+TEST(E8m0, is_a_power_of_two) {
+  for (int bits = 0; bits < 0xff; ++bits) {
+    EXPECT_EQ(to_float(e8m0{uint8_t(bits)}), std::ldexp(1.0, bits - 127)) << bits;
+  }
+  EXPECT_TRUE(std::isnan(to_float(e8m0{0xff})));
 }
 
 // The nearest of all codes by search, against the arithmetic of the conversions.

@@ -146,6 +146,19 @@ std::string scale_name(const std::string& name) {
   return name + "_scale_inv";
 }
 
+// Stored as exponents, which are no weights: only scales are.
+void read_exponents(const Checkpoint& checkpoint, const std::string& name,
+                    std::span<const int64_t> shape, std::span<float> out) {
+  check_shape({&checkpoint.at(name), nullptr, checkpoint.where(name), {}, {}}, shape);
+  std::vector<std::byte> bits(out.size());
+  checkpoint.read(name, 0, bits);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(e8m0{static_cast<uint8_t>(bits[i])});
+  const int64_t bad = first_bad(out);
+  if (bad != kNone) {
+    refuse_number(checkpoint.where(name), bad, shape, out[static_cast<size_t>(bad)]);
+  }
+}
+
 void read_scales(const Checkpoint& checkpoint, const std::string& name, BlockShape block,
                  Source& source) {
   HADAL_CHECK(source.info->shape.size() == 2, kShape, source.where, " is ",
@@ -159,14 +172,20 @@ void read_scales(const Checkpoint& checkpoint, const std::string& name, BlockSha
   HADAL_CHECK(checkpoint.contains(scales), kFormat, source.where, " is ",
               dtype_name(source.info->dtype), " but has no ", quote_name(scales));
   const DType dtype = checkpoint.at(scales).dtype;
-  HADAL_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, kFormat, checkpoint.where(scales),
-              " is ", dtype_name(dtype), ", expected F32 or BF16");
+  const bool exponents = dtype == DType::kF8E8M0;
+  HADAL_CHECK(exponents || dtype == DType::kF32 || dtype == DType::kBF16, kFormat,
+              checkpoint.where(scales), " is ", dtype_name(dtype),
+              ", expected F32, BF16 or F8_E8M0");
   const std::array<int64_t, 2> shape{blocks(source.info->shape[0], block.rows),
                                      blocks(source.info->shape[1], block.cols)};
   source.scales = Tensor<float, 2>(shape);
   source.block = block;
   const std::span<float> out(source.scales.data(), static_cast<size_t>(source.scales.size()));
-  read_weight(checkpoint, scales, shape, out);
+  if (exponents) {
+    read_exponents(checkpoint, scales, shape, out);
+  } else {
+    read_weight(checkpoint, scales, shape, out);
+  }
   const auto bad = std::find_if(out.begin(), out.end(), [](float s) { return s <= 0; });
   HADAL_CHECK(bad == out.end(), kFormat, checkpoint.where(scales), " at ",
               position(bad - out.begin(), shape), " is ", *bad, ", expected positive scales");

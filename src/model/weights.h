@@ -12,9 +12,10 @@ namespace hadal {
 // Weights between a checkpoint's bytes (io/) and numbers (quant/).
 
 // Reads tensor `name` of the given shape into `out` (its size: the product of the shape). F32, BF16
-// and F16 convert; F8_E4M3 is decoded with its `<name>_scale_inv` over blocks of `fp8_block`
-// (config's weight_block_size), U8 as the panels that its last dimension tells. To bf16 the decoded
-// float is rounded to nearest even. Split over threads; the same bits for any number of them.
+// and F16 convert; F8_E4M3 is decoded with its `<name>_scale_inv` (F32, BF16 or the powers of two
+// of F8_E8M0) over blocks of `fp8_block` (config's weight_block_size), U8 as the panels that its
+// last dimension tells. To bf16 the decoded float is rounded to nearest even. Split over threads;
+// the same bits for any number of them.
 // Errors, each naming file, tensor, value and expectation, leave `out` in part written:
 //   kFormat  the tensor is missing; its dtype holds no weights; a number is NaN or infinite; a
 //            scale is missing, zero, negative, NaN or infinite, or there is one for another dtype

@@ -234,7 +234,7 @@ TEST(ReadWeight, scales_that_cannot_be_are_refused) {
   odd.add("w_scale_inv", DType::kF8E4M3, {1, 1}, std::vector<uint8_t>{1});
   odd.add("w_scale_inv_scale_inv", DType::kF8E4M3, {1, 1}, std::vector<uint8_t>{1});
   EXPECT_ERROR(read(odd.open(), "w", {1, 1}), kFormat,
-               "tensor \"w_scale_inv\" is F8_E4M3, expected F32 or BF16");
+               "tensor \"w_scale_inv\" is F8_E4M3, expected F32, BF16 or F8_E8M0");
 }
 
 TEST(ReadWeight, a_file_cut_short_meanwhile_is_an_error) {
@@ -284,6 +284,52 @@ TEST(MapCodes, scales_of_powers_of_two_may_be_bf16) {
   const MappedCodes mapped = map_codes(model.open(), "w", Shape{130, 1});
   EXPECT_EQ(mapped.scales.data()[0], 0x1p-9f);
   EXPECT_EQ(mapped.scales.data()[1], 4);
+}
+
+// The same matrix with scales 2^-3, 2^-2, ... as exponents and as floats.
+Model with_scales(bool exponents) {
+  Model model;
+  model.add_fp8("w", 300, 130, kFp8Block);
+  if (exponents) {
+    model.specs[1].dtype = DType::kF8E8M0;
+    model.bytes[1].resize(6);
+  }
+  for (size_t i = 0; i < 6; ++i) {
+    if (exponents) {
+      model.number<uint8_t>(1, i) = uint8_t(124 + i);
+    } else {
+      model.number<float>(1, i) = std::ldexp(1.0f, int(i) - 3);
+    }
+  }
+  return model;
+}
+
+TEST(MapCodes, scales_may_be_exponents) {
+  const Model exponents = with_scales(true), floats = with_scales(false);
+  const Checkpoint a = exponents.open(), b = floats.open();
+  EXPECT_EQ(read(a, "w", {300, 130}), read(b, "w", {300, 130}));
+  const MappedCodes mapped = map_codes(a, "w", Shape{300, 130});
+  ASSERT_EQ(mapped.scales.size(), 6);
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(mapped.scales.data()[i], std::ldexp(1.0f, int(i) - 3));
+  Tensor<float, 2> rows({44, 130});
+  read_rows(a, "w", Shape{300, 130}, 256, rows);
+  EXPECT_EQ(rows.data()[43 * 130 + 129], read(b, "w", {300, 130}).back());
+}
+
+TEST(MapCodes, exponents_that_cannot_be_are_refused) {
+  Model bad = with_scales(true);
+  bad.number<uint8_t>(1, 3) = 0xff;
+  const Checkpoint nan = bad.open();
+  EXPECT_ERROR(map_codes(nan, "w", Shape{300, 130}), kFormat,
+               "tensor \"w_scale_inv\" at [1, 1] is nan, expected finite numbers");
+  EXPECT_ERROR(read(nan, "w", {300, 130}), kFormat, "tensor \"w_scale_inv\" at [1, 1] is nan");
+  Model misshapen = with_scales(true);
+  misshapen.specs[1].shape = {2, 3};
+  EXPECT_ERROR(read(misshapen.open(), "w", {300, 130}), kShape,
+               "tensor \"w_scale_inv\" has shape [2, 3], expected [3, 2]");
+  Model weight;
+  weight.add("w", DType::kF8E8M0, {1, 1}, std::vector<uint8_t>{127});
+  EXPECT_ERROR(read(weight.open(), "w", {1, 1}), kFormat, "tensor \"w\" is F8_E8M0, expected F32");
 }
 
 TEST(MapCodes, what_read_weight_refuses_is_refused) {
