@@ -19,16 +19,15 @@ void print_latency(const char* what, const Latency& l) {
 
 }  // namespace
 
-int bench_trace(Transformer& model, const std::string& file, double speed, Precision precision,
-                bool json) {
-  const std::vector<TraceRequest> trace = parse_trace(read_file(file), file);
-  Engine engine(model, {.precision = precision});
+int bench_trace(Transformer& model, const TraceReplay& o) {
+  const std::vector<TraceRequest> trace = parse_trace(read_file(o.file), o.file);
+  Engine engine(model, {.cache_dtype = o.cache, .precision = o.precision});
   const ModelConfig& config = model.config();
   const TraceResult r =
-      replay_trace(engine, trace, speed, config.vocab_size, config.max_position_embeddings);
+      replay_trace(engine, trace, o.speed, config.vocab_size, config.max_position_embeddings);
   const double prompts = double(r.prompt_tokens) / r.seconds,
                outputs = double(r.output_tokens) / r.seconds;
-  if (json) {
+  if (o.json) {
     print_json({{"requests", r.requests},
                 {"seconds", r.seconds},
                 {"prompt_tokens", r.prompt_tokens},

@@ -5,9 +5,15 @@
 
 namespace hadal {
 
+struct TraceReplay {
+  std::string file;
+  double speed = 1;
+  Precision precision = Precision::kFp32;
+  DType cache = DType::kBF16;
+  bool json = false;
+};
 // hadal bench --trace: replays the requests of a file through the engine and prints how long they
 // had to wait.
-int bench_trace(Transformer& model, const std::string& file, double speed, Precision precision,
-                bool json);
+int bench_trace(Transformer& model, const TraceReplay& replay);
 
 }  // namespace hadal

@@ -45,6 +45,7 @@ class Texts {
     for (int64_t i = 0; i < work.batch; ++i) {
       sequences_.push_back(cache_.add_sequence());
       cache_.extend(sequences_.back(), work.depth);
+      fill_cache(cache_, sequences_.back(), work.depth);
     }
     drawn_.resize(sequences_.size());
   }
@@ -165,6 +166,25 @@ void fill_codes(const Param& p, uint64_t stream) {
 }
 
 }  // namespace
+
+void fill_cache(KvCache& cache, KvCache::Sequence sequence, int64_t tokens) {
+  constexpr int64_t kPlaces = 4099;  // where a page's rows may begin among the numbers drawn
+  int64_t widest = 0;
+  for (int64_t layer = 0; layer < cache.layers(); ++layer) {
+    widest = std::max(widest, cache.elements(layer));
+  }
+  std::vector<float> numbers(static_cast<size_t>(KvCache::kPageTokens * widest + kPlaces));
+  Rng rng(3, 0);
+  const double bound = std::sqrt(3.0);  // of evenly spread numbers whose deviation is 1
+  for (float& x : numbers) x = static_cast<float>(bound * (2 * rng.uniform() - 1));
+  for (int64_t first = 0; first < tokens; first += KvCache::kPageTokens) {
+    const int64_t rows = std::min(KvCache::kPageTokens, tokens - first);
+    for (int64_t layer = 0; layer < cache.layers(); ++layer) {
+      const int64_t place = (first / KvCache::kPageTokens * 17 + layer * 1009) % kPlaces;
+      cache.write(sequence, layer, first, {numbers.data() + place, {rows, cache.elements(layer)}});
+    }
+  }
+}
 
 void fill_randomly(Transformer& model, const ModelFormat& format) {
   std::deque<Param>& list = model.params().all();

@@ -11,10 +11,14 @@ namespace hadal {
 // Numbers of no meaning in every parameter, stored as `format` says.
 void fill_randomly(Transformer& model, const ModelFormat& format);
 
+// Rows for the first `tokens` of a text, straight into its pages: random numbers of the size that
+// the norm gives latents, no prompt.
+void fill_cache(KvCache& cache, KvCache::Sequence sequence, int64_t tokens);
+
 struct ServingWork {
-  int64_t depth = 0;   // tokens in each text's cache before; their rows are zeros
-  int64_t batch = 1;   // texts at a time
-  int64_t tokens = 0;  // of each text
+  int64_t depth = 0;                       // tokens in each text's cache before, by fill_cache
+  int64_t batch = 1;                       // texts at a time
+  int64_t tokens = 0;                      // of each text
   Precision precision = Precision::kFp32;  // of prompts
   DType cache_dtype = DType::kBF16;
 };

@@ -228,6 +228,20 @@ void quantize_and_compare(const fs::path& folder, const std::string& model,
   }
 }
 
+void bench_at_depth(const std::string& model) {
+  const std::string command =
+      "bench " + model + " --prefill 0 --decode 2 --depth 8 --batch 1 --json";
+  const Outcome timed = hadal(command + " --cache-dtype fp8");
+  ASSERT_EQ(timed.code, 0) << timed.err;
+  const Json facts = Json::parse(timed.out);
+  EXPECT_EQ(facts["cache_dtype"], "F8_E4M3");
+  ASSERT_EQ(facts["rows"].size(), 1u);
+  EXPECT_EQ(facts["rows"][0]["synthetic_cache"], true);
+  EXPECT_GT(facts["rows"][0]["tokens_per_s"], 0);
+  EXPECT_GT(facts["rows"][0]["peak_rss_bytes"], 0);
+  EXPECT_EQ(hadal(command + " --cache-dtype int3").code, 2);
+}
+
 // From text to a tokenizer, a trained model, a resumed run, an export, a score, a second stage.
 TEST(Commands, TrainFromNothing) {
   const fs::path folder = scratch_dir();
@@ -286,6 +300,7 @@ TEST(Commands, TrainFromNothing) {
   EXPECT_LT(numbers["bits_per_byte"], 8);
 
   quantize_and_compare(folder, exported, text);
+  bench_at_depth(exported);
 
   const Outcome ids = hadal("tokenize " + exported + " --jsonl " + text);
   ASSERT_EQ(ids.code, 0) << ids.err;
