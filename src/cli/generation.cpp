@@ -76,6 +76,11 @@ void add_generation_args(CLI::App* command, GenerationArgs& args) {
       .repeatable();
   add_option(command, "--speculate", args.speculate, "auto, off, or drafts a step (auto)");
   add_prompt_precision(command, args.engine.precision);
+  add_option(command, "--draft-vocabulary", args.engine.draft_vocabulary,
+             "draft among the N lowest token ids only, which are the most frequent: cheaper\n"
+             "drafts, the same text (0: all)")
+      .range(0, int64_t{1} << 31)
+      .type_name("N");
   add_cache_dtype(
       command, [&args](DType dtype) { args.engine.cache_dtype = dtype; },
       "of the KV cache: bf16, fp32 or fp8 (bf16)");

@@ -33,9 +33,12 @@ Engine::Engine(std::unique_ptr<ServedModel> model, const EngineOptions& options)
       options_(options),
       cache_(model_->cache_specs(), options.cache_dtype, options.cache_tokens),
       prefix_(cache_),
-      batch_(*model_, cache_, options.precision.value_or(model_->prompt_precision())) {
+      batch_(*model_, cache_, options.precision.value_or(model_->prompt_precision()),
+             options.draft_vocabulary) {
   HADAL_CHECK(options.prompt_chunk >= 1, kUsage, "prompt chunk ", options.prompt_chunk,
               ", expected at least 1");
+  HADAL_CHECK(options.draft_vocabulary >= 0, kUsage, "a draft vocabulary of ",
+              options.draft_vocabulary, " tokens is negative");
   HADAL_CHECK(options.max_running >= 1, kUsage, "at most ", options.max_running,
               " texts at a time, expected at least 1");
 }

@@ -25,6 +25,10 @@ struct EngineOptions {
   int64_t prompt_chunk = 512;               // rows of prompts in a step
   int64_t max_running = 64;                 // texts that have a place in the cache at a time
   bool prefix_cache = true;
+  // Drafts are guessed among so many tokens, those of the lowest ids: a vocabulary learnt by
+  // merging numbers its tokens by how often they were met. The model's head then reads less for a
+  // draft, and a guess that it lacks is a wrong one. 0: all.
+  int64_t draft_vocabulary = 0;
   // The prefix cache takes generated pages too, for conversations of many turns. They are not the
   // bits that a prompt of the same tokens gives: a later text may then differ in its last bits.
   bool reuse_generated = false;

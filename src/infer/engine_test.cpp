@@ -151,6 +151,32 @@ TEST_F(EngineTest, speculation_never_changes_a_token) {
   }
 }
 
+// Drafts from a part of the vocabulary only are other drafts, and the same text.
+TEST_F(EngineTest, a_smaller_draft_head_never_changes_a_token) {
+  for (double temperature : {0.0, 1.0}) {
+    Request r = request(temperature, 100);
+    r.speculation = kOff;
+    const auto plain = text(r);
+    r.speculation = drafts(2);
+    const int64_t all = run(r).ends[0].stats.accepted;
+    for (int64_t vocabulary : {1, 7, 16, 39, 1000}) {
+      SCOPED_TRACE(vocabulary);
+      const Written drafted = run(r, {.draft_vocabulary = vocabulary});
+      EXPECT_EQ(drafted.texts[0], plain);
+      EXPECT_GT(drafted.ends[0].stats.drafted, 0);
+      if (vocabulary >= model_.config().vocab_size) {
+        EXPECT_EQ(drafted.ends[0].stats.accepted, all);
+      }
+      // What is drafted is among those tokens: no other is ever accepted.
+      if (vocabulary == 1) {
+        EXPECT_LE(drafted.ends[0].stats.accepted, std::count(plain.begin(), plain.end(), 0));
+      }
+    }
+    EXPECT_TRUE(all > 0 || temperature == 0) << "an untrained model only agrees by sampling";
+  }
+  EXPECT_ERROR(run(request(0, 1), {.draft_vocabulary = -1}), kUsage, "draft vocabulary");
+}
+
 TEST_F(EngineTest, the_prompt_may_come_in_pieces) {
   Request r = request(0.8, 30);
   r.prompt = some_tokens(90, 1);

@@ -332,7 +332,9 @@ std::vector<int32_t> RowBatch::guess(std::span<const TextRows> rows) {
   const Arena::Scope scope(scratch_);
   const auto n = static_cast<int64_t>(rows.size());
   const Out2 h = scratch_.floats(n, hidden());
-  const Out2 logits = scratch_.floats(n, model_.config().vocab_size);
+  const int64_t all = model_.config().vocab_size;
+  const Out2 logits =
+      scratch_.floats(n, draft_vocabulary_ == 0 ? all : std::min(draft_vocabulary_, all));
   for (int64_t i = 0; i < n; ++i) {
     const std::vector<float>& last = rows[static_cast<size_t>(i)].text->last_mtp;
     std::copy(last.begin(), last.end(), h.row(i));

@@ -48,8 +48,9 @@ struct TextRows {
 // may run them again one by one. Pages must be free.
 class RowBatch {
  public:
-  RowBatch(ServedModel& model, KvCache& cache, Precision precision)
-      : model_(model), cache_(cache), precision_(precision) {}
+  // draft_vocabulary: as EngineOptions has it.
+  RowBatch(ServedModel& model, KvCache& cache, Precision precision, int64_t draft_vocabulary)
+      : model_(model), cache_(cache), precision_(precision), draft_vocabulary_(draft_vocabulary) {}
 
   // The next `count` tokens of each prompt. A prompt that is through gets its first new token,
   // unless that is known from before.
@@ -81,6 +82,7 @@ class RowBatch {
   ServedModel& model_;
   KvCache& cache_;
   Precision precision_;
+  int64_t draft_vocabulary_;
   Arena scratch_;
 };
 

@@ -278,10 +278,12 @@ void Transformer::mtp_step(int64_t d, Ids next_ids, In2 h_prev, StepPass& pass, 
 }
 
 void Transformer::head(In2 h, const StepPass& pass, Out2 logits) const {
+  WeightView weight = head_->weight();
+  weight.rows = std::min(weight.rows, logits.dim(1));
   if (pass.path == Path::kPrompt) {
-    return linear(h, head_->weight(), {}, logits, above_fp8(pass.precision));
+    return linear(h, weight, {}, logits, above_fp8(pass.precision));
   }
-  linear_decode(h, head_->weight(), {}, logits);
+  linear_decode(h, weight, {}, logits);
 }
 
 }  // namespace hadal

@@ -72,7 +72,7 @@ class Transformer {
   // Module d: next_ids [R] are the tokens after the rows' own; h_prev the main model's (or the
   // previous module's) normed output. h [R, hidden] is the module's normed output.
   void mtp_step(int64_t d, Ids next_ids, In2 h_prev, StepPass& pass, Out2 h);
-  // logits [R, V] of rows of h: shared by the model and its MTP modules.
+  // logits [R, N <= V] of rows of h, of the first N tokens; the model and its MTP modules share it.
   void head(In2 h, const StepPass& pass, Out2 logits) const;
 
   // Bytes of activations at the worst moment of the last training pass: saved and scratch.
