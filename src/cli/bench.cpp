@@ -1,5 +1,6 @@
 // hadal bench: how fast does a model serve here, and how near is that to what the machine allows?
 #include <algorithm>
+#include <optional>
 
 #include "cli/bench_rows.h"
 #include "cli/bench_trace.h"
@@ -7,6 +8,7 @@
 #include "cli/options.h"
 #include "core/files.h"
 #include "core/parallel.h"
+#include "infer/served_model.h"
 #include "kernels/selftest.h"
 #include "model/pretrained.h"
 
@@ -17,7 +19,7 @@ struct Options {
   std::string model;
   int64_t prefill = 512, decode = 128;
   std::vector<int32_t> depths{0, 8192}, batches{1, 4};
-  Precision precision = Precision::kFp32;
+  std::optional<Precision> precision;
   DType cache = DType::kBF16;
   std::string format, trace;
   double speed = 1;
@@ -68,6 +70,7 @@ int run(const Options& o) {
     pretrained.check_intact();
     return code;
   }
+  const Precision precision = o.precision.value_or(prompt_precision(model.params()));
   OrderedJson rows = OrderedJson::array();
   int64_t peak = peak_memory();
   if (!o.json) print_head();
@@ -78,7 +81,7 @@ int run(const Options& o) {
         if (tokens == 0) continue;
         HADAL_CHECK(batch >= 1 && batch <= 1024, kUsage, "--batch ", batch,
                     " is not between 1 and 1024");
-        BenchRow row{phase, {depth, batch, tokens, o.precision, o.cache}};
+        BenchRow row{phase, {depth, batch, tokens, precision, o.cache}};
         measure(model, row);
         peak = std::max(peak, row.peak_bytes);
         rows.push_back(row_json(row));
@@ -93,6 +96,7 @@ int run(const Options& o) {
               {"threads", num_threads()},
               {"format", format_name(o, model.config())},
               {"cache_dtype", dtype_name(o.cache)},
+              {"prompt_dtype", precision == Precision::kFp32 ? "fp32" : "bf16"},
               {"weight_bytes", model.params().value_bytes()},
               {"peak_rss_bytes", peak},
               {"rows", rows}});
@@ -129,7 +133,7 @@ void add_bench(Cli& cli) {
   add_cache_dtype(
       command, [o](DType dtype) { o->cache = dtype; }, "of the KV cache: bf16, fp32 or fp8 (bf16)");
   add_allow_paging(command, o->allow_paging);
-  add_precision(command, o->precision);
+  add_prompt_precision(command, o->precision);
   add_json(command, o->json);
   add_threads(command);
   on_run(cli, command, [o] { return run(*o); });

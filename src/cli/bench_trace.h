@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 
 #include "model/transformer.h"
@@ -8,7 +9,7 @@ namespace hadal {
 struct TraceReplay {
   std::string file;
   double speed = 1;
-  Precision precision = Precision::kFp32;
+  std::optional<Precision> precision = {};  // of prompts
   DType cache = DType::kBF16;
   bool json = false;
 };

@@ -54,19 +54,21 @@ class Texts {
     for (KvCache::Sequence s : sequences_) cache_.truncate(s, work_.depth);
   }
 
-  // The next `count` tokens of every text, and a draw of what follows. Tokens are no draws but as
-  // different as can be: alike texts would all choose the same experts. Returns how many were read.
-  int64_t step(Path path, int64_t count) {
+  // The next `count` tokens of the texts [begin, end), and a draw of what follows. Tokens are no
+  // draws but as different as can be: alike texts would all choose the same experts. Returns how
+  // many were read.
+  int64_t step(Path path, int64_t count, int64_t begin, int64_t end) {
     const Arena::Scope scope(scratch_);
     const int64_t vocabulary = model_.config().vocab_size;
     std::vector<int32_t> ids, positions;
     std::vector<StepSpan> spans;
-    for (size_t i = 0; i < sequences_.size(); ++i) {
-      const int64_t first = cache_.length(sequences_[i]), row = int64_t(ids.size());
-      cache_.extend(sequences_[i], count);
-      spans.push_back({row, row + count, sequences_[i], first});
+    for (int64_t i = begin; i < end; ++i) {
+      const KvCache::Sequence sequence = sequences_[static_cast<size_t>(i)];
+      const int64_t first = cache_.length(sequence), row = int64_t(ids.size());
+      cache_.extend(sequence, count);
+      spans.push_back({row, row + count, sequence, first});
       for (int64_t t = 0; t < count; ++t) {
-        ids.push_back(int32_t(((first + t) * 7919 + int64_t(i) * 104729 + 2) % vocabulary));
+        ids.push_back(int32_t(((first + t) * 7919 + i * 104729 + 2) % vocabulary));
         positions.push_back(static_cast<int32_t>(first + t));
       }
     }
@@ -74,14 +76,15 @@ class Texts {
     const Out2 h = scratch_.floats(rows, model_.config().hidden_size);
     StepPass pass{path, cache_, scratch_, {positions.data(), {rows}}, spans, work_.precision};
     model_.step({ids.data(), {rows}}, pass, h);
-    const Out2 last = scratch_.floats(work_.batch, h.dim(1));
-    for (int64_t i = 0; i < work_.batch; ++i) {
+    const int64_t texts = end - begin;
+    const Out2 last = scratch_.floats(texts, h.dim(1));
+    for (int64_t i = 0; i < texts; ++i) {
       std::copy_n(h.row((i + 1) * count - 1), h.dim(1), last.row(i));
     }
-    const Out2 logits = scratch_.floats(work_.batch, vocabulary);
+    const Out2 logits = scratch_.floats(texts, vocabulary);
     model_.head(last, pass, logits);
-    parallel_tasks(work_.batch, [&](int64_t i) {
-      drawn_[static_cast<size_t>(i)] = sample_token(
+    parallel_tasks(texts, [&](int64_t i) {
+      drawn_[static_cast<size_t>(begin + i)] = sample_token(
           {logits.row(i), static_cast<size_t>(vocabulary)}, vocabulary, {.temperature = 0}, 0);
     });
     return pass.experts_read;
@@ -205,7 +208,6 @@ void fill_randomly(Transformer& model, const ModelFormat& format) {
 
 ServingTime time_prefill(Transformer& model, const ServingWork& work) {
   Texts texts(model, work);
-  const int64_t chunk = std::max<int64_t>(kPromptChunk / work.batch, 1);
   std::vector<double> seconds;
   int64_t calls = 0, experts = 0;
   while (int64_t(seconds.size()) < kPrefills &&
@@ -213,8 +215,11 @@ ServingTime time_prefill(Transformer& model, const ServingWork& work) {
     texts.rewind();
     calls = experts = 0;
     const auto start = Clock::now();
-    for (int64_t done = 0; done < work.tokens; done += chunk, ++calls) {
-      experts += texts.step(Path::kPrompt, std::min(chunk, work.tokens - done));
+    for (int64_t text = 0; text < work.batch; ++text) {  // as the engine takes one caller's texts
+      for (int64_t done = 0; done < work.tokens; done += kPromptChunk, ++calls) {
+        const int64_t count = std::min(kPromptChunk, work.tokens - done);
+        experts += texts.step(Path::kPrompt, count, text, text + 1);
+      }
     }
     seconds.push_back(seconds_since(start));
   }
@@ -222,7 +227,7 @@ ServingTime time_prefill(Transformer& model, const ServingWork& work) {
   const double context = double(work.depth) + double(work.tokens) / 2;
   return {tokens / median(seconds),
           weight_bytes(model, calls, experts) / tokens +
-              context * cache_bytes(model, work.cache_dtype) * double(calls) / double(work.tokens),
+              context * cache_bytes(model, work.cache_dtype) * double(calls) / tokens,
           prompt_flops(model, work)};
 }
 
@@ -230,14 +235,14 @@ ServingTime time_decode(Transformer& model, const ServingWork& work) {
   Texts texts(model, work);
   for (int64_t i = 0; i < kWarmSteps; ++i) {
     texts.rewind();
-    texts.step(Path::kGenerated, 1);
+    texts.step(Path::kGenerated, 1, 0, work.batch);
   }
   texts.rewind();
   std::vector<double> seconds;
   int64_t experts = 0;
   for (int64_t i = 0; i < work.tokens; ++i) {
     const auto start = Clock::now();
-    experts += texts.step(Path::kGenerated, 1);
+    experts += texts.step(Path::kGenerated, 1, 0, work.batch);
     seconds.push_back(seconds_since(start));
   }
   ModelConfig config = model.config();

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/kernels.h"
-
 namespace hadal {
 
 Precision prompt_precision(const Params& params) {
@@ -11,7 +9,7 @@ Precision prompt_precision(const Params& params) {
     return p.group != ParamGroup::kMatrix || p.dtype != DType::kF32;
   };
   const auto& all = params.all();
-  const bool bf16 = has_bf16_dots() && std::all_of(all.begin(), all.end(), fits);
+  const bool bf16 = bf16_is_native() && std::all_of(all.begin(), all.end(), fits);
   return bf16 ? Precision::kBf16 : Precision::kFp32;
 }
 

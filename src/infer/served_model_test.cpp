@@ -28,7 +28,7 @@ TEST(PromptPrecision, IsBf16WhereTheCpuHasItAndNoMatrixIsWider) {
     SCOPED_TRACE(family->family);
     const ScopedKernels scoped(*family);
     const bool dots = std::string_view(family->family) == "avx512_bf16";
-    EXPECT_EQ(has_bf16_dots(), dots);
+    EXPECT_EQ(bf16_is_native(), dots);
     for (const char* format : {"bf16", "fp16", "fp8", "int8", "int4"}) {
       Transformer model(small());
       fill_randomly(model, find_model_format(format));

@@ -32,6 +32,10 @@ void add_column_sums(In2 dy, Out1 sums) {
 
 }  // namespace
 
+bool bf16_is_native() {
+  return has_bf16_dots();
+}
+
 Precision find_precision(std::string_view name) {
   if (name == "fp32") return Precision::kFp32;
   if (name == "bf16") return Precision::kBf16;

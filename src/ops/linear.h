@@ -17,6 +17,8 @@ enum class Precision { kFp32, kBf16, kFp8, kFp8Blocks };
 constexpr bool is_fp8(Precision p) {
   return p == Precision::kFp8 || p == Precision::kFp8Blocks;
 }
+// Whether the CPU has dots of BF16, so that kBf16 is twice as fast as kFp32.
+bool bf16_is_native();
 // By name: fp32, bf16, fp8. Error{kUsage} names the known ones.
 Precision find_precision(std::string_view name);
 // What stays above FP8: embedding, head, the projection of MTP.
