@@ -38,7 +38,6 @@ struct fp16 {
 struct e4m3 {  // OCP E4M3FN: no infinities, NaN 0x7f / 0xff, largest 448
   uint8_t bits = 0;
 };
-
 struct e8m0 {  // OCP E8M0, of scales: 2^(bits - 127), NaN 0xff; neither zero nor a sign
   uint8_t bits = 0;
 };

@@ -47,39 +47,39 @@ double check_fp8_numbers(const Kernels& table) {
   });
 }
 
+// One size of it: y of rows x from row kFirst of w on.
+void see_fp8_product(const Kernels& table, int64_t k, int64_t rows, Worst& worst) {
+  constexpr int64_t kRows = 140, kFirst = 100, kOutputs = kRows - kFirst;
+  const StoredNumbers w = stored_numbers(numbers(kRows * k, 1, 100), Stored::kE4M3);
+  const Floats scales = numbers(4, 2, 0.01), x = numbers(rows * k, 3);
+  Floats y(static_cast<size_t>(rows * kOutputs));
+  Fp8Product p{w.bytes.data() + kFirst * k, k, kOutputs, k, scales.data(), 2, kFirst};
+  p.x = x.data();
+  p.x_stride = k;
+  p.rows = rows;
+  p.y = y.data();
+  p.y_stride = kOutputs;
+  Floats workspace(static_cast<size_t>(p.workspace()));
+  table.fp8_product(p, workspace.data());
+  for (int64_t at = 0; at < rows * kOutputs; ++at) {
+    const int64_t r = at / kOutputs, row = kFirst + at % kOutputs;
+    double want = 0, size = 1e-30;
+    for (int64_t j = 0; j < k; ++j) {
+      const double product = double{w.values[static_cast<size_t>(row * k + j)]} *
+                             double{scales[static_cast<size_t>(row / 128 * 2 + j / 128)]} *
+                             double{x[static_cast<size_t>(r * k + j)]};
+      want += product;
+      size += std::abs(product);
+    }
+    worst.see(y[static_cast<size_t>(at)], want, 0x1.02p-8 * size);
+  }
+}
+
 // Two bands and the end of two blocks. x may be rounded to BF16.
 double check_fp8_product(const Kernels& table) {
   Worst worst;
-  constexpr int64_t kRows = 140, kFirst = 100, kAll = 3;
   for (int64_t k : {1, 64, 67, 200}) {
-    const StoredNumbers w = stored_numbers(numbers(kRows * k, 1, 100), Stored::kE4M3);
-    const Floats scales = numbers(2 * 2, 2, 0.01), x = numbers(kAll * k, 3);
-    for (int64_t rows = 1; rows <= kAll; ++rows) {
-      const int64_t n = kRows - kFirst;
-      Floats y(static_cast<size_t>(rows * n));
-      Fp8Product p{w.bytes.data() + kFirst * k, k, n, k, scales.data(), 2, kFirst};
-      p.x = x.data();
-      p.x_stride = k;
-      p.rows = rows;
-      p.y = y.data();
-      p.y_stride = n;
-      Floats workspace(static_cast<size_t>(p.workspace()));
-      table.fp8_product(p, workspace.data());
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t i = 0; i < n; ++i) {
-          double want = 0, size = 1e-30;
-          for (int64_t j = 0; j < k; ++j) {
-            const int64_t row = kFirst + i;
-            const double product = double{w.values[static_cast<size_t>(row * k + j)]} *
-                                   double{scales[static_cast<size_t>(row / 128 * 2 + j / 128)]} *
-                                   double{x[static_cast<size_t>(r * k + j)]};
-            want += product;
-            size += std::abs(product);
-          }
-          worst.see(y[static_cast<size_t>(r * n + i)], want, 0x1.02p-8 * size);
-        }
-      }
-    }
+    for (int64_t rows = 1; rows <= 3; ++rows) see_fp8_product(table, k, rows, worst);
   }
   return worst.value();
 }
