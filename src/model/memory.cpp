@@ -100,15 +100,13 @@ MemoryPlan plan_memory(const ModelConfig& config, const ModelFormat& format,
   return plan_memory(model, format.name, need);
 }
 
-void check_memory(const MemoryPlan& plan, const MachineMemory& here, const std::string& name) {
+void check_memory(const MemoryPlan& plan, const MachineMemory& here, const std::string& name,
+                  std::string_view advice) {
   if (here.total == 0 || fits(plan, here)) return;
   FactTable table;
   add_needs(table, plan, here);
-  throw Error(ErrorKind::kResource,
-              str(name,
-                  " does not fit into memory; with --allow-paging it runs from its files, at "
-                  "the speed of the disk\n",
-                  table.text()));
+  throw Error(ErrorKind::kResource, str(name, " does not fit into memory",
+                                        advice.empty() ? "" : "; ", advice, "\n", table.text()));
 }
 
 std::string memory_text(const MemoryPlan& plan, const MachineMemory& here,

@@ -38,8 +38,9 @@ MemoryPlan plan_memory(const Transformer& model, std::string_view format, const 
 MemoryPlan plan_memory(const ModelConfig& config, const ModelFormat& format,
                        const ServingNeed& need);
 // Error{kResource} with all figures if the machine is known to have less now. `name` is the
-// model's.
-void check_memory(const MemoryPlan& plan, const MachineMemory& here, const std::string& name);
+// model's; `advice`, if any, says what else can be done.
+void check_memory(const MemoryPlan& plan, const MachineMemory& here, const std::string& name,
+                  std::string_view advice = {});
 // The share of a layer's routed experts that so many tokens reach by choices at random.
 double touched_experts(const ModelConfig& config, int64_t tokens);
 

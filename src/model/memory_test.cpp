@@ -72,18 +72,19 @@ TEST(Memory, TooMuchIsRefusedWithAllFigures) {
   EXPECT_NO_THROW(check_memory(plan, {0, 0}, "S")) << "nobody knows what this machine has";
   here.available -= 1;
   try {
-    check_memory(plan, here, "S");
+    check_memory(plan, here, "S", "take a larger machine");
     FAIL() << "was not refused";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kResource);
     const std::string message = e.what(), table = memory_text(plan, here, 1e9);
     const size_t begin = message.find("Memory for weights in int8");
     ASSERT_NE(begin, message.npos) << message;
-    EXPECT_NE(message.find("--allow-paging"), message.npos) << message;
+    EXPECT_EQ(message.substr(0, begin), "S does not fit into memory; take a larger machine\n");
     EXPECT_TRUE(table.starts_with(message.substr(begin))) << "what inspect says:\n" << table;
     EXPECT_NE(message.find("2 texts of 4,096 tokens"), message.npos) << message;
     EXPECT_NE(message.find("it does not fit"), message.npos) << message;
   }
+  EXPECT_ERROR(check_memory(plan, here, "S"), kResource, "S does not fit into memory\n");
 }
 
 }  // namespace

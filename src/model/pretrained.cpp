@@ -160,7 +160,8 @@ void choose_forms(Transformer& model, const Checkpoint& checkpoint, const LoadOp
                                       ? "bf16"
                                       : stored_format(model.config()).name;
   check_memory(plan_memory(model, format, *options.serving),
-               options.machine ? *options.machine : machine_memory(), checkpoint.folder().string());
+               options.machine ? *options.machine : machine_memory(), checkpoint.folder().string(),
+               "with --allow-paging it runs from its files, at the speed of the disk");
 }
 
 // Uses what can be used in place, and copies the rest into one block. Returns whether any is used.
