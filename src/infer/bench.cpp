@@ -8,6 +8,7 @@
 
 #include "core/parallel.h"
 #include "infer/sampler.h"
+#include "infer/scheduler.h"
 #include "model/inspect.h"
 
 namespace hadal {
@@ -15,7 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kPromptChunk = 512;
 constexpr int64_t kWarmSteps = 4;
 constexpr int64_t kPrefills = 5;          // at most, and
 constexpr double kPrefillSeconds = 10.0;  // no further one after this long
@@ -216,8 +216,8 @@ ServingTime time_prefill(Transformer& model, const ServingWork& work) {
     calls = experts = 0;
     const auto start = Clock::now();
     for (int64_t text = 0; text < work.batch; ++text) {  // as the engine takes one caller's texts
-      for (int64_t done = 0; done < work.tokens; done += kPromptChunk, ++calls) {
-        const int64_t count = std::min(kPromptChunk, work.tokens - done);
+      for (int64_t done = 0; done < work.tokens; done += kLonePromptChunk, ++calls) {
+        const int64_t count = std::min(kLonePromptChunk, work.tokens - done);
         experts += texts.step(Path::kPrompt, count, text, text + 1);
       }
     }

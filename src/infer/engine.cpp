@@ -37,6 +37,9 @@ Engine::Engine(std::unique_ptr<ServedModel> model, const EngineOptions& options)
              options.draft_vocabulary) {
   HADAL_CHECK(options.prompt_chunk >= 1, kUsage, "prompt chunk ", options.prompt_chunk,
               ", expected at least 1");
+  HADAL_CHECK(options.lone_prompt_chunk >= options.prompt_chunk, kUsage, "a lone prompt's chunk ",
+              options.lone_prompt_chunk, ", expected at least a prompt's chunk, ",
+              options.prompt_chunk);
   HADAL_CHECK(options.draft_vocabulary >= 0, kUsage, "a draft vocabulary of ",
               options.draft_vocabulary, " tokens is negative");
   HADAL_CHECK(options.max_running >= 1, kUsage, "at most ", options.max_running,
@@ -224,6 +227,7 @@ ScheduleLimits Engine::limits() const {
   l.page_tokens = KvCache::kPageTokens;
   l.free_pages = cache_.free_pages() + cache_.idle_pages();
   l.prompt_rows = options_.prompt_chunk;
+  l.lone_prompt_rows = options_.lone_prompt_chunk;
   l.max_running = options_.max_running;
   return l;
 }

@@ -182,8 +182,10 @@ TEST_F(EngineTest, the_prompt_may_come_in_pieces) {
   r.prompt = some_tokens(90, 1);
   const auto whole = text(r);
   for (int64_t chunk : {1, 3, 5, 64}) {
-    EXPECT_EQ(text(r, {.prompt_chunk = chunk}), whole) << "pieces of " << chunk;
+    EXPECT_EQ(text(r, {.prompt_chunk = chunk, .lone_prompt_chunk = chunk}), whole)
+        << "pieces of " << chunk;
   }
+  EXPECT_ERROR(run(r, {.prompt_chunk = 64, .lone_prompt_chunk = 63}), kUsage, "lone prompt");
 }
 
 TEST_F(EngineTest, sampled_speculation_has_the_plain_distribution) {
@@ -214,7 +216,8 @@ TEST_F(EngineTest, a_text_is_the_same_beside_63_others_and_on_any_threads) {
   for (const Request& r : requests) alone.push_back(text(r, {.prefix_cache = false}));
   for (int64_t threads : {1, 2, 3}) {
     const ScopedThreads scope(threads);
-    EXPECT_EQ(together(requests, {.prompt_chunk = 48}), alone) << threads << " threads";
+    EXPECT_EQ(together(requests, {.prompt_chunk = 48, .lone_prompt_chunk = 96}), alone)
+        << threads << " threads";
   }
 }
 
@@ -341,7 +344,8 @@ TEST_F(EngineTest, logprobs_are_those_of_the_whole_text_as_a_prompt) {
   r.logprobs = 3;
   r.prompt_logprobs = 2;
   r.sampling.logit_bias = {{17, 5}};  // changes what is drawn, not what is reported
-  const Written out = run(r, {.cache_dtype = DType::kF32, .prompt_chunk = 33});
+  const Written out =
+      run(r, {.cache_dtype = DType::kF32, .prompt_chunk = 33, .lone_prompt_chunk = 33});
   ASSERT_EQ(out.logprobs[0].size(), 12u);
   ASSERT_EQ(out.of_prompt.size(), 79u);
   Tokens all = r.prompt;

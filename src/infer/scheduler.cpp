@@ -15,6 +15,7 @@ class Step {
     for (const Entry& e : entries_) {
       if (e.running) running_.push_back(&e);
     }
+    prompt_rows_ = nobody_waits() ? limits_.lone_prompt_rows : limits_.prompt_rows;
     share_prompt_rows();
     for (size_t i = 0; i < running_.size(); ++i) run(*running_[i]);  // running_ may shrink
     if (plan_.preempt.empty()) admit_waiting();
@@ -29,13 +30,21 @@ class Step {
     return pages(e.length + rows) - pages(e.length);
   }
 
+  // Neither another caller for its turn nor a text for its next token.
+  bool nobody_waits() const {
+    const bool one_caller = std::all_of(entries_.begin(), entries_.end(), [&](const Entry& e) {
+      return e.caller == entries_[0].caller;
+    });
+    return one_caller && std::all_of(running_.begin(), running_.end(),
+                                     [](const Entry* e) { return e->prompt_left > 0; });
+  }
+
   // Equal parts for the callers, oldest texts first; then the rest to whoever has use for it.
   void share_prompt_rows() {
     std::map<int64_t, int64_t> left;
     for (const Entry* e : running_) {
       if (e->prompt_left > 0) left[e->caller] = 0;
     }
-    prompt_rows_ = limits_.prompt_rows;
     if (left.empty()) return;
     const auto callers = static_cast<int64_t>(left.size());
     for (auto& part : left) part.second = std::max<int64_t>(prompt_rows_ / callers, 1);

@@ -19,10 +19,15 @@ struct Entry {
   bool blocked = false;      // not to be admitted yet
 };
 
+// Rows of prompts in a step: enough that each expert of a large model gets some, few enough to wait
+// for; and where nobody waits, so many that experts' weights and the cache's expansion pay.
+constexpr int64_t kPromptChunk = 512, kLonePromptChunk = 2048;
+
 struct ScheduleLimits {
   int64_t page_tokens = 64;
   int64_t free_pages = 0;  // that can be had without preempting anybody
-  int64_t prompt_rows = 512;
+  int64_t prompt_rows = kPromptChunk;
+  int64_t lone_prompt_rows = kLonePromptChunk;
   int64_t replay_rows = 64;
   int64_t max_running = 64;
 };
@@ -39,7 +44,8 @@ struct Plan {
 
 // Who runs in the next step; a pure function.
 // - Every text past its prompt decodes in every step; beside it at most prompt_rows of prompts and
-//   replay_rows of replays run, so that a token never waits for longer than one chunk.
+//   replay_rows of replays run, so that a token never waits for longer than one chunk. While all
+//   texts are one caller's and none is past its prompt, lone_prompt_rows run.
 // - Callers with prompts share prompt_rows equally, what one does not need going to the others; of
 //   waiting texts the caller with the fewest running ones is served first, of one caller's the
 //   oldest.

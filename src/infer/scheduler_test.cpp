@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace hadal {
 namespace {
 
@@ -47,10 +49,12 @@ Entry with_shared(Entry e, int64_t pages) {
   return e;
 }
 
-ScheduleLimits limits(int64_t free, int64_t prompt_rows = 100, int64_t max_running = 8) {
+ScheduleLimits limits(int64_t free, int64_t prompt_rows = 100, int64_t max_running = 8,
+                      int64_t lone_prompt_rows = 0) {
   return {.page_tokens = 10,
           .free_pages = free,
           .prompt_rows = prompt_rows,
+          .lone_prompt_rows = std::max(prompt_rows, lone_prompt_rows),
           .replay_rows = 20,
           .max_running = max_running};
 }
@@ -62,6 +66,46 @@ const std::vector<Case>& cases() {
       {"a_long_prompt_goes_in_chunks",
        {in_prompt(1, 0, 100, 400)},
        limits(99),
+       {},
+       {},
+       {},
+       {},
+       {{1, 100}}},
+      {"alone_in_longer_chunks",
+       {in_prompt(1, 0, 100, 400)},
+       limits(99, 100, 8, 250),
+       {},
+       {},
+       {},
+       {},
+       {{1, 250}}},
+      {"one_callers_prompts_share_a_longer_chunk",
+       {in_prompt(1, 0, 100, 60), waiting(2, 0, 400)},
+       limits(99, 100, 8, 250),
+       {},
+       {2},
+       {},
+       {},
+       {{1, 60}, {2, 190}}},
+      {"not_beside_a_text_that_decodes",
+       {decoding(1, 12), in_prompt(2, 0, 100, 400)},
+       limits(99, 100, 8, 250),
+       {},
+       {},
+       {1},
+       {},
+       {{2, 100}}},
+      {"not_beside_a_replay",
+       {replaying(1, 12, 5), in_prompt(2, 0, 100, 400)},
+       limits(99, 100, 8, 250),
+       {},
+       {},
+       {},
+       {{1, 5}},
+       {{2, 100}}},
+      {"not_while_another_caller_waits",
+       {in_prompt(1, 0, 100, 400), with_blocked(waiting(2, 1, 30))},
+       limits(99, 100, 8, 250),
        {},
        {},
        {},

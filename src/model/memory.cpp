@@ -8,7 +8,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kPromptRows = 512;  // of a piece of a prompt
+constexpr int64_t kPromptRows = 2048;  // of a lone prompt's pieces
 constexpr int64_t kUsualContext = 8192;
 
 // FP32 numbers for each token of a text, in one layer, while a prompt reads it.
@@ -17,6 +17,13 @@ int64_t expanded_numbers(const ModelConfig& c) {
   const int64_t latent = c.kv_lora_rank + c.qk_rope_head_dim;
   const int64_t products = c.qk_nope_head_dim + c.v_head_dim, keys = c.qk_head_dim();
   return latent + c.num_attention_heads * (products + keys + c.v_head_dim);
+}
+
+// For each row of a prompt, in the layer that takes most.
+int64_t row_numbers(const ModelConfig& c) {
+  const int64_t dense = 3 * c.intermediate_size;
+  const int64_t experts = c.num_experts_per_tok * (3 * c.moe_intermediate_size + c.hidden_size);
+  return 8 * c.hidden_size + std::max(dense, c.n_routed_experts > 0 ? experts : 0);
 }
 
 std::string number(double value, const char* format) {
@@ -85,7 +92,7 @@ MemoryPlan plan_memory(const Transformer& model, std::string_view format, const 
   plan.step_bytes += static_cast<double>(cache());
   const int64_t four = dtype_size(DType::kF32);
   plan.working = four * (context * expanded_numbers(config) + batch * config.vocab_size +
-                         8 * kPromptRows * config.hidden_size);
+                         std::min(kPromptRows, batch * context) * row_numbers(config));
   return plan;
 }
 
