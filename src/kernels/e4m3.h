@@ -1,7 +1,9 @@
 // E4M3 weights as products with rows of x take them: kE4m3Step codes in a row at a time, each code
 // decoded once for all rows of x. Included by isa.cpp only.
 //
-//   E4m3Decoder().decode(p, w)   kE4m3Step codes at any address -> kE4m3Parts Vec of weights
+//   E4m3Decoder().decode(p, w)   kE4m3Step codes at any address -> kE4m3Parts Vec of weights; with
+//                                dots of BF16 a decoder may have tables of its own, and
+//                                decode_in_order(p, w) leaves the numbers in the order of the codes
 //   e4m3_place(i)                where number i of a step of x is to be put before
 //   e4m3_scale_step(x, a, out)   does a * x for a step put so: kE4m3Parts Vec at `out`
 //   e4m3_dot(acc, w, x)          acc + products of a Vec of weights and one of x
@@ -60,32 +62,53 @@ inline Vec e4m3_dot(Vec acc, Vec w, Vec x) {
 class E4m3Decoder {
  public:
 #if defined(HADAL_EMULATED)
+  explicit E4m3Decoder(const E4m3Tables& tables = kE4m3Tables) : tables_(tables) {
+  }
   void decode(const uint8_t* p, Vec (&w)[kE4m3Parts]) const {
     uint16_t numbers[kE4m3Step];
-    for (int64_t i = 0; i < kE4m3Step; ++i) {
-      const uint32_t m = p[i] & 0x7fu, sign = (p[i] & 0x80u) << 8;
-      numbers[e4m3_place(i)] = static_cast<uint16_t>(
-          sign | static_cast<uint32_t>(kE4m3Tables.high[m]) << 8 | kE4m3Tables.low[m]);
-    }
+    for (int64_t i = 0; i < kE4m3Step; ++i) numbers[e4m3_place(i)] = number(p[i]);
     w[0] = load_bits(numbers);
     w[1] = load_bits(numbers + 32);
   }
+  void decode_in_order(const uint8_t* p, Vec (&w)[kE4m3Parts]) const {
+    uint16_t numbers[kE4m3Step];
+    for (int64_t i = 0; i < kE4m3Step; ++i) numbers[i] = number(p[i]);
+    w[0] = load_bits(numbers);
+    w[1] = load_bits(numbers + 32);
+  }
+
+ private:
+  uint16_t number(uint32_t code) const {
+    const uint32_t m = code & 0x7fu, sign = (code & 0x80u) << 8;
+    const uint32_t magnitude = static_cast<uint32_t>(tables_.high[m]) << 8 | tables_.low[m];
+    return static_cast<uint16_t>(sign ^ magnitude);
+  }
+  const E4m3Tables& tables_;
 #else
+  explicit E4m3Decoder(const E4m3Tables& tables = kE4m3Tables)
+      : low_{_mm512_load_si512(tables.low), _mm512_load_si512(tables.low + 64)},
+        high_{_mm512_load_si512(tables.high), _mm512_load_si512(tables.high + 64)} {
+  }
   void decode(const uint8_t* p, Vec (&w)[kE4m3Parts]) const {
-    __m512i codes = _mm512_loadu_si512(p);
+    look_up(_mm512_loadu_si512(p), w);
+  }
+  void decode_in_order(const uint8_t* p, Vec (&w)[kE4m3Parts]) const {
+    const __m512i groups = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    look_up(_mm512_permutexvar_epi64(groups, _mm512_loadu_si512(p)), w);
+  }
+
+ private:
+  void look_up(__m512i codes, Vec (&w)[kE4m3Parts]) const {
     asm("" : "+v"(codes));  // or GCC loads them three times
     const __m512i low = _mm512_permutex2var_epi8(low_[0], codes, low_[1]);
     const __m512i magnitude = _mm512_permutex2var_epi8(high_[0], codes, high_[1]);
-    // magnitude | (codes & sign)
-    const __m512i high = _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(-128), 0xf8);
+    // magnitude ^ (codes & sign)
+    const __m512i high = _mm512_ternarylogic_epi32(magnitude, codes, _mm512_set1_epi8(-128), 0x78);
     w[0].v = _mm512_castsi512_ps(_mm512_unpacklo_epi8(low, high));
     w[1].v = _mm512_castsi512_ps(_mm512_unpackhi_epi8(low, high));
   }
 
- private:
-  __m512i low_[2] = {_mm512_load_si512(kE4m3Tables.low), _mm512_load_si512(kE4m3Tables.low + 64)};
-  __m512i high_[2] = {_mm512_load_si512(kE4m3Tables.high),
-                      _mm512_load_si512(kE4m3Tables.high + 64)};
+  __m512i low_[2], high_[2];
 #endif
 };
 

@@ -168,11 +168,17 @@ class Product {
 
 // What the table holds: numbers of FP8 have scales.
 int64_t any_gemm_workspace(const hadal::Gemm& g) noexcept {
+#if defined(HADAL_BF16_DOT)
+  if (few::takes(g)) return few::Layout(g).end * static_cast<int64_t>(sizeof(float));
+#endif
   if (g.a.scales.data == nullptr) return gemm_workspace(g);
   return fp8::Layout(g).end * static_cast<int64_t>(sizeof(float));
 }
 
 void any_gemm(const hadal::Gemm& g, void* workspace) noexcept {
+#if defined(HADAL_BF16_DOT)
+  if (few::takes(g)) return few::Product(g, static_cast<float*>(workspace)).run();
+#endif
   if (g.a.scales.data == nullptr || g.k <= 0) return gemm(g, workspace);
   fp8::Product(g, static_cast<float*>(workspace)).run();
 }

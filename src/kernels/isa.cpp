@@ -13,6 +13,7 @@
 #include "kernels/gemm_pack.inl"
 #include "kernels/gemm_pack_codes.inl"
 #include "kernels/gemm.inl"
+#include "kernels/gemm_few.inl"
 #include "kernels/fp8_codec.inl"
 #include "kernels/gemm_fp8.inl"
 #include "kernels/gemv.inl"

@@ -30,6 +30,7 @@
 //                          denormal floats become 0
 //   pair_bf16(a, b)        the pairs (a0 b0) (a1 b1) ..., likewise
 //   load_bits(p) load_bits_part(p, n)    32 BF16 numbers as they lie; n counts numbers
+//   broadcast_pair(p)      the pair at p in every lane
 #pragma once
 #include <cstdint>
 

@@ -160,6 +160,11 @@ inline Vec pair_bf16(Vec a, Vec b) {
 inline Vec load_bits(const uint16_t* p) {
   return {_mm512_loadu_ps(p)};
 }
+inline Vec broadcast_pair(const uint16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return {_mm512_castsi512_ps(_mm512_set1_epi32(pair))};
+}
 inline Vec load_bits_part(const uint16_t* p, int64_t n) {
   const auto mask = static_cast<__mmask32>((uint64_t{1} << n) - 1u);
   return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, p))};

@@ -182,6 +182,11 @@ HADAL_OP Vec load_bits_part(const uint16_t* p, int64_t n) {
   __builtin_memcpy(a.v, p, static_cast<size_t>(2 * n));
   return a;
 }
+HADAL_OP Vec broadcast_pair(const uint16_t* p) {
+  float pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return set(pair);
+}
 #endif
 
 HADAL_OP void transpose(Vec (&r)[16]) {

@@ -132,6 +132,7 @@ void for_each_probe(Visit visit) {
   visit("pair_bf16", [](Probe& p) { store(p.out, pair_bf16(load(p.a), load(p.b))); });
   visit("load_bits", [](Probe& p) { store(p.out, load_bits(p.halves)); });
   visit("load_bits_part", [](Probe& p) { store(p.out, load_bits_part(p.halves, p.next() % 32)); });
+  visit("broadcast_pair", [](Probe& p) { store(p.out, broadcast_pair(p.halves + 1)); });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Linears whose weights are held as a checkpoint stores them: FP16, and E4M3 with scales of blocks.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -57,6 +58,30 @@ TEST(StoredLinear, prompts_have_the_bits_of_widened_weights) {
         linear(x, w.view, vec(bias), y, precision);
         linear(x, w.numbers, vec(bias), want, precision);
         EXPECT_TRUE(same_bits(y, want)) << name;
+      }
+    }
+  });
+}
+
+// Few rows are multiplied in another way than many: ends of blocks and of tiles of scales.
+TEST(StoredLinear, any_rows_of_a_prompt_have_the_bits_of_all) {
+  for_each_family([] {
+    for (const char* name : {"fp16", "fp8", "bf16"}) {
+      for (const int64_t k : {200, 1101}) {
+        const int64_t m = 300, n = 150;
+        const Held w(name, n, k, 1);
+        const Matrix x = random_matrix(m, k, 2);
+        Matrix all({m, n});
+        linear(x, w.view, {}, all, Precision::kBf16);
+        for (const auto& [t0, t1, i0, i1] : {std::array<int64_t, 4>{0, 48, 0, n},
+                                             {7, 8, 0, n},
+                                             {3, 40, 13, 147},
+                                             {100, 180, 125, 132},
+                                             {0, 150, 64, n}}) {
+          Matrix y({t1 - t0, i1 - i0});
+          linear(In2(x).rows(t0, t1), w.view.row_range(i0, i1), {}, y, Precision::kBf16);
+          ASSERT_TRUE(same_bits(y, In2(all).rows(t0, t1).cols(i0, i1))) << name << " " << k;
+        }
       }
     }
   });
