@@ -8,17 +8,19 @@ namespace {
 namespace few {
 
 constexpr Packing kPairs = Packing::kPairs;
-constexpr int kLanes = Vec::kLanes;
-constexpr int kTileRows = 8, kTileVecs = 3;        // of W; of rows of x
+constexpr int64_t kLanes = Vec::kLanes;
+constexpr int64_t kTileRows = 8;                   // of W
 constexpr int64_t kBlockK = 2 * kBlockUnits;       // elements
 constexpr int64_t kCopyStride = kBlockUnits + 16;  // floats from row to row of a copy
 constexpr int64_t kTileK = 128;                    // of scales
-constexpr int64_t kRowsAtOnce = 144, kMostRows = 2 * kRowsAtOnce;  // of x; from there on, gemm.inl
-constexpr int64_t kMostBlocks = 32;  // of a Vec of rows of x: half of a large L2
+constexpr int64_t kRowsAtOnce = 128;               // of x
+constexpr int64_t kMostBlocks = 32;                // of a Vec of rows of x: half of a large L2
 static_assert(kMostBlocks * kLanes >= kRowsAtOnce);
 
+// With more rows, packing a W that is not large costs less than C does here.
 bool takes(const hadal::Gemm& g) {
-  return g.op == hadal::GemmOp::kNT && g.m <= kMostRows && g.k > 0 && g.a.scales.data == nullptr &&
+  const bool few = g.m <= kRowsAtOnce || (g.m <= 2 * kRowsAtOnce && g.n >= 4 * g.m);
+  return few && g.op == hadal::GemmOp::kNT && g.k > 0 && g.a.scales.data == nullptr &&
          packing_of(g) == kPairs;
 }
 
@@ -37,16 +39,18 @@ struct Sums {
   bool add_to;
 };
 
-// x: V vectors of rows, `panel` floats apart. Not inlined: inside a larger function GCC 12 spills
-// the accumulators.
-template <int V>
+// x: V vectors of rows and, with kHalf, half a one, `panel` floats apart. Not inlined: inside a
+// larger function GCC 12 spills the accumulators.
+template <int V, bool kHalf>
 [[gnu::noinline]] void tile(const float* x, int64_t panel, const Rows& rows, int64_t units,
                             const Sums& sums) noexcept {
   Vec r[kTileRows][V];
+  HalfVec half[kTileRows];
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileRows; ++i) {
+  for (int64_t i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) r[i][v] = set(0);
+    half[i] = low_half(set(0));
   }
   const uint16_t* w = rows.w;
   for (int64_t u = 0; u < units; u += 4) {
@@ -61,29 +65,38 @@ template <int V>
 #pragma GCC unroll 4
     for (int s = 0; s < 4; ++s, x += kLanes, w += 2) {
       Vec lanes[V];
+      HalfVec last;
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         lanes[v] = load(x + v * panel);
         pin(lanes[v]);
       }
+      if (kHalf) last = load_half(x + V * panel);
 #pragma GCC unroll 8
-      for (int i = 0; i < kTileRows; ++i) {
+      for (int64_t i = 0; i < kTileRows; ++i) {
         Vec row = broadcast_pair(w + i * rows.stride);
         pin(row);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) r[i][v] = dot_bf16(r[i][v], lanes[v], row);
+        if (kHalf) half[i] = dot_bf16(half[i], last, low_half(row));
       }
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < kTileRows; ++i) {
+  for (int64_t i = 0; i < kTileRows; ++i) {
+    float* to = sums.at + i * sums.stride;
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      float* to = sums.at + i * sums.stride + v * kLanes;
+    for (int v = 0; v < V; ++v, to += kLanes) {
       store(to, sums.add_to ? add(r[i][v], load(to)) : r[i][v]);
     }
+    if (kHalf) store_half(to, sums.add_to ? add(half[i], load_half(to)) : half[i]);
   }
 }
+
+// By half vectors of rows of x. A row more than 16 shall not cost as much as 16.
+using TileFn = void (*)(const float*, int64_t, const Rows&, int64_t, const Sums&) noexcept;
+constexpr TileFn kTiles[] = {nullptr,        tile<1, false>, tile<1, false>, tile<1, true>,
+                             tile<2, false>, tile<2, true>,  tile<3, false>};
 
 // ---- copies of rows of W: the bits that packing gives, zeros up to a whole unit
 
@@ -210,14 +223,13 @@ class Product {
 
   void run_tiles(const float* x, Rows rows, int64_t units, Sums sums) const {
     const int64_t panel = units * kLanes;
-    for (int64_t left = layout_.vecs; left > 0;) {
-      const int64_t v = left == kTileVecs + 1 ? 2 : at_most(left, kTileVecs);
-      const auto some = v == 3 ? tile<3> : v == 2 ? tile<2> : tile<1>;
-      some(x, panel, rows, units, sums);
+    for (int64_t left = (m_size_ + kLanes / 2 - 1) / (kLanes / 2); left > 0;) {  // half vectors
+      const int64_t some = left <= 6 ? left : left <= 9 ? 4 : 6;
+      kTiles[some](x, panel, rows, units, sums);
       rows.next = reinterpret_cast<const char*>(rows.w), rows.next_stride = 0, rows.unit_bytes = 0;
-      x += v * panel;
-      sums.at += v * kLanes;
-      left -= v;
+      x += some / 2 * panel;
+      sums.at += some / 2 * kLanes;
+      left -= some;
     }
   }
 

@@ -222,29 +222,36 @@ TEST(GemmTest, EveryBlockOfCHasTheSameBits) {
   });
 }
 
+// From here on they are many in every family.
+constexpr int64_t kManyRows = 260;
+
 // Families with dots of BF16 take few rows of x on a way of their own: ends of its tiles and
 // blocks.
 TEST(GemmTest, FewRowsHaveTheBitsOfMany) {
-  for_each_tested_family([](const Kernels& table, bool emulated) {
-    const int64_t m = 300, n = 43;
-    for (const int64_t k : {3, 8, 77, 520, 1700}) {
-      for (const Case& c : variants(GemmOp::kNT, m, n, k)) {
-        if (!c.bf16_arithmetic || (emulated && (k > 77 || c.gather))) continue;
-        Problem p(c);
-        const Matrix start = random_matrix(m, n, 4);
-        const Matrix whole = run(table, p.gemm(0, m, 0, n));
-        const Matrix sum = run(table, p.gemm(0, m, 0, n), &start);
-        for (const int64_t rows : {1, 15, 16, 17, 33, 49, 64, 100, 144, 145, 288}) {
-          const int64_t i0 = rows % 7, i1 = i0 + rows, j0 = rows % 3, j1 = n - rows % 20;
-          const Gemm g = p.gemm(i0, i1, j0, j1);
-          ASSERT_TRUE(same_bits(run(table, g), In2(whole).rows(i0, i1).cols(j0, j1)))
-              << c.name() << " " << rows << " rows";
-          const Matrix part = clone(In2(start).rows(i0, i1).cols(j0, j1));
-          ASSERT_TRUE(same_bits(run(table, g, &part), In2(sum).rows(i0, i1).cols(j0, j1)))
-              << c.name() << " " << rows << " rows onto C";
-        }
+  const auto check = [](const Kernels& table, const Case& c, std::initializer_list<int64_t> few) {
+    Problem p(c);
+    const Matrix start = random_matrix(c.m, c.n, 4);
+    const Matrix whole = run(table, p.gemm(0, c.m, 0, c.n));
+    const Matrix sum = run(table, p.gemm(0, c.m, 0, c.n), &start);
+    for (const int64_t rows : few) {
+      const int64_t i0 = rows % 7, i1 = i0 + rows, j0 = rows % 3, j1 = c.n - rows % 20;
+      const Gemm g = p.gemm(i0, i1, j0, j1);
+      ASSERT_TRUE(same_bits(run(table, g), In2(whole).rows(i0, i1).cols(j0, j1)))
+          << c.name() << " " << rows << " rows";
+      const Matrix part = clone(In2(start).rows(i0, i1).cols(j0, j1));
+      ASSERT_TRUE(same_bits(run(table, g, &part), In2(sum).rows(i0, i1).cols(j0, j1)))
+          << c.name() << " " << rows << " rows onto C";
+    }
+  };
+  for_each_tested_family([&](const Kernels& table, bool emulated) {
+    for (const int64_t k : {3, 77, 520, 2100}) {
+      for (const Case& c : variants(GemmOp::kNT, kManyRows, 43, k)) {
+        if (!c.bf16_arithmetic || (c.gather && k > (emulated ? 3 : 77))) continue;
+        if (emulated && k > 77) continue;
+        check(table, c, {1, 8, 15, 16, 17, 33, 41, 64, 73, 100, 105, 128});
       }
     }
+    check(table, {GemmOp::kNT, kManyRows, 700, 9, true, true, true}, {129, 140, 170});
   });
 }
 
@@ -284,8 +291,8 @@ TEST(GemmTest, EmulatedFamiliesHaveTheBitsOfTheRealOnes) {
     if (family != "avx512" && !bf16_dot) continue;
     const Kernels& emulated = bf16_dot ? kAvx512Bf16EmulatedKernels : kAvx512EmulatedKernels;
     for (GemmOp op : kOps) {
-      for (const int64_t m : {17, 300}) {
-        for (const Case& c : variants(op, m, 35, m == 17 ? 530 : 20)) {
+      for (const int64_t m : {int64_t{17}, kManyRows}) {
+        for (const Case& c : variants(op, m, 35, m == 17 ? 530 : 10)) {
           Problem p(c);
           p.a.set(3, 3, 1e-39f);
           p.b.set(5, 5, 3e38f);

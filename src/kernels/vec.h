@@ -31,6 +31,8 @@
 //   pair_bf16(a, b)        the pairs (a0 b0) (a1 b1) ..., likewise
 //   load_bits(p) load_bits_part(p, n)    32 BF16 numbers as they lie; n counts numbers
 //   broadcast_pair(p)      the pair at p in every lane
+//   HalfVec                the first half of a Vec: low_half(a) load_half(p) store_half(p, h) add
+//                          dot_bf16
 #pragma once
 #include <cstdint>
 

@@ -169,6 +169,24 @@ inline Vec load_bits_part(const uint16_t* p, int64_t n) {
   const auto mask = static_cast<__mmask32>((uint64_t{1} << n) - 1u);
   return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, p))};
 }
+struct HalfVec {
+  __m256 v;
+};
+inline HalfVec low_half(Vec a) {
+  return {_mm512_castps512_ps256(a.v)};
+}
+inline HalfVec load_half(const float* p) {
+  return {_mm256_loadu_ps(p)};
+}
+inline void store_half(float* p, HalfVec a) {
+  _mm256_storeu_ps(p, a.v);
+}
+inline HalfVec add(HalfVec a, HalfVec b) {
+  return {_mm256_add_ps(a.v, b.v)};
+}
+inline HalfVec dot_bf16(HalfVec acc, HalfVec a, HalfVec b) {
+  return {_mm256_dpbf16_ps(acc.v, __m256bh(a.v), __m256bh(b.v))};
+}
 #endif
 
 // ---- 16 x 16 transpose: pairs of lanes, of doubles, of quarters, of halves

@@ -187,6 +187,24 @@ HADAL_OP Vec broadcast_pair(const uint16_t* p) {
   __builtin_memcpy(&pair, p, sizeof pair);
   return set(pair);
 }
+struct HalfVec {
+  Vec v;  // whose upper half is 0
+};
+HADAL_OP HalfVec low_half(Vec a) {
+  return {each_lane([&](int i) { return i < 8 ? a.v[i] : 0.0f; })};
+}
+HADAL_OP HalfVec load_half(const float* p) {
+  return {load_part(p, 8)};
+}
+HADAL_OP void store_half(float* p, HalfVec a) {
+  store_part(p, a.v, 8);
+}
+HADAL_OP HalfVec add(HalfVec a, HalfVec b) {
+  return {add(a.v, b.v)};
+}
+HADAL_OP HalfVec dot_bf16(HalfVec acc, HalfVec a, HalfVec b) {
+  return {dot_bf16(acc.v, a.v, b.v)};
+}
 #endif
 
 HADAL_OP void transpose(Vec (&r)[16]) {

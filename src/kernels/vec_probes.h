@@ -133,6 +133,14 @@ void for_each_probe(Visit visit) {
   visit("load_bits", [](Probe& p) { store(p.out, load_bits(p.halves)); });
   visit("load_bits_part", [](Probe& p) { store(p.out, load_bits_part(p.halves, p.next() % 32)); });
   visit("broadcast_pair", [](Probe& p) { store(p.out, broadcast_pair(p.halves + 1)); });
+  visit("add_halves", [](Probe& p) {
+    store(p.out, set(0));
+    store_half(p.out, add(load_half(p.a + 3), low_half(load(p.b))));
+  });
+  visit("dot_bf16_of_halves", [](Probe& p) {
+    store(p.out, set(0));
+    store_half(p.out, dot_bf16(load_half(p.a), low_half(load(p.b)), load_half(p.c)));
+  });
 }
 
 }  // namespace
