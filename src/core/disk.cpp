@@ -20,7 +20,8 @@ Disk& real_disk() {
   return real;
 }
 
-Disk* g_disk = nullptr;  // null: the real one
+// Null: the real one.
+Disk* g_disk = nullptr;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): tests' own
 
 }  // namespace
 

@@ -6,6 +6,7 @@ namespace hadal {
 namespace {
 
 StepClock*& current() {
+  // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): a thread's own
   static thread_local StepClock* clock = nullptr;
   return clock;
 }

@@ -28,7 +28,8 @@ constexpr int kChains = 2;
 constexpr int64_t kStepFloats = kE4m3Parts * Vec::kLanes;  // that a step of x takes when scaled
 constexpr int64_t kSums = kChains * Vec::kLanes;
 // With several rows of x: what they take of L1 meanwhile.
-constexpr int64_t kCodeBlockK = 16 * 1024 / hadal::kFp8RowsAtOnce / 4 / kStepFloats * kE4m3Step;
+constexpr int64_t kCodeBlockK =
+    int64_t{16 << 10} / hadal::kFp8RowsAtOnce / 4 / kStepFloats * kE4m3Step;
 
 // Steps [j0, j1) of k of the chains of kStreams rows of w with kRows rows of x; `sums` holds kSums
 // numbers for each, those of a row of w kFp8RowsAtOnce apart.

@@ -91,7 +91,7 @@ struct Layout {
     b = take(tiles * kTileUnits * b_lanes + Vec::kLanes);
     a_scales = take(tiles * a_lanes);
     b_scales = take(tiles * b_lanes);
-    product = take(kTileRows * kTileCols);
+    product = take(int64_t{kTileRows} * kTileCols);
     end = at;
   }
 };

@@ -147,7 +147,7 @@ void pack_k_contiguous(const PackBlock& b, float* out) noexcept {
       float* to = panel + u * P;
       if (units - u >= kLanes) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) store(to + i * P, r[i]);
+        for (int64_t i = 0; i < kLanes; ++i) store(to + i * P, r[i]);
       } else {
         for (int64_t i = 0; i < units - u; ++i) store(to + i * P, r[i]);
       }
@@ -166,7 +166,7 @@ inline void pack_units(const E* const* rows, int64_t l, float* panel) {
   constexpr int kLanes = Vec::kLanes, kUnits = 8;
   constexpr int kSize = unit_size(M);
 #pragma GCC unroll 8
-  for (int u = 0; u < kUnits; ++u) {
+  for (int64_t u = 0; u < kUnits; ++u) {
     const E *first = rows[u * kSize] + l, *second = rows[u * kSize + kSize - 1] + l;
 #pragma GCC unroll 4
     for (int h = 0; h < P; h += kLanes) {
@@ -177,6 +177,24 @@ inline void pack_units(const E* const* rows, int64_t l, float* panel) {
       } else {
         store(panel + u * P + h, v);
       }
+    }
+  }
+}
+
+// The first `run` of eight units, where rows from `live` on and lanes from `lanes` on are missing.
+template <int P, Packing M, class E>
+inline void pack_some_units(const E* const* rows, int64_t live, int64_t run, int64_t l,
+                            int64_t lanes, float* panel) {
+  constexpr int64_t kLanes = Vec::kLanes, kSize = unit_size(M);
+  for (int64_t u = 0, i = 0; u < run; ++u, i += kSize) {
+    for (int64_t h = 0; h < P; h += kLanes) {
+      const int64_t left = at_most(lanes - l - h, kLanes);
+      Vec v = set(0);
+      if (i < live && left > 0) {
+        const E* second = kSize == 2 && i + 1 < live ? rows[i + 1] + l + h : nullptr;
+        v = load_lanes<M>(rows[i] + l + h, second, left);
+      }
+      store_part(panel + u * P + h, v, at_most(P - h, kLanes));
     }
   }
 }
@@ -206,18 +224,8 @@ void pack_lane_contiguous(const PackBlock& b, float* out) noexcept {
       }
       if (live == kRows && l + round_up(P, kLanes) <= b.lanes) {
         pack_units<P, M>(rows, l, panel);
-        continue;
-      }
-      for (int64_t u = 0, i = 0; u < run; ++u, i += kSize) {
-        for (int64_t h = 0; h < P; h += kLanes) {
-          const int64_t left = at_most(b.lanes - l - h, kLanes);
-          Vec v = set(0);
-          if (i < live && left > 0) {
-            const E* second = kSize == 2 && i + 1 < live ? rows[i + 1] + l + h : nullptr;
-            v = load_lanes<M>(rows[i] + l + h, second, left);
-          }
-          store_part(panel + u * P + h, v, at_most(P - h, kLanes));
-        }
+      } else {
+        pack_some_units<P, M>(rows, live, run, l, b.lanes, panel);
       }
     }
   }

@@ -52,7 +52,7 @@ void pack_codes(const PackBlock& b, float* out) noexcept {
       float* to = panel + u * P;
       if (units - u >= kLanes) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) store(to + i * P, r[i]);
+        for (int64_t i = 0; i < kLanes; ++i) store(to + i * P, r[i]);
       } else {
         for (int64_t i = 0; i < units - u; ++i) store(to + i * P, r[i]);
       }

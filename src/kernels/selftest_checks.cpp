@@ -64,6 +64,24 @@ double check_gemm(const Kernels& table) {
   return std::max(worst.value(), check_fp8_gemm(table));
 }
 
+// y [rows, n] beside sums of so many product(r, i, j).
+template <class ProductFn>
+void see_sums(const Floats& y, int64_t rows, int64_t n, int64_t terms, ProductFn product,
+              Worst& worst) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < n; ++i) {
+      double want = 0, size = 1e-30;
+      for (int64_t j = 0; j < terms; ++j) {
+        const double one = product(r, i, j);
+        want += one;
+        size += std::abs(one);
+      }
+      worst.see(y[static_cast<size_t>(r * n + i)], want,
+                kRounding * static_cast<double>(terms + 2) * size);
+    }
+  }
+}
+
 double check_gemv(const Kernels& table) {
   Worst worst;
   for (int64_t k : kLengths) {
@@ -73,19 +91,11 @@ double check_gemv(const Kernels& table) {
       Floats y(static_cast<size_t>(n * rows));
       const Floats x = numbers(rows * k, 2);
       table.gemv(bytes.data(), stored, k, n, k, x.data(), k, rows, y.data(), n, false);
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t i = 0; i < n; ++i) {
-          double want = 0, size = 1e-30;
-          for (int64_t j = 0; j < k; ++j) {
-            const double product = static_cast<double>(w[static_cast<size_t>(i * k + j)]) *
-                                   static_cast<double>(x[static_cast<size_t>(r * k + j)]);
-            want += product;
-            size += std::abs(product);
-          }
-          worst.see(y[static_cast<size_t>(r * n + i)], want,
-                    kRounding * static_cast<double>(k + 2) * size);
-        }
-      }
+      const auto product = [&, &numbers_of_w = w](int64_t r, int64_t i, int64_t j) {
+        return static_cast<double>(numbers_of_w[static_cast<size_t>(i * k + j)]) *
+               static_cast<double>(x[static_cast<size_t>(r * k + j)]);
+      };
+      see_sums(y, rows, n, k, product, worst);
     }
   }
   return worst.value();
@@ -100,19 +110,11 @@ double check_gemv_across(const Kernels& table) {
       Floats y(static_cast<size_t>(n * rows));
       const Floats x = numbers(rows * k, 2);
       table.gemv_across(bytes.data(), stored, n, k, n, x.data(), k, rows, y.data(), n);
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t j = 0; j < n; ++j) {
-          double want = 0, size = 1e-30;
-          for (int64_t i = 0; i < k; ++i) {
-            const double product = static_cast<double>(w[static_cast<size_t>(i * n + j)]) *
-                                   static_cast<double>(x[static_cast<size_t>(r * k + i)]);
-            want += product;
-            size += std::abs(product);
-          }
-          worst.see(y[static_cast<size_t>(r * n + j)], want,
-                    kRounding * static_cast<double>(k + 2) * size);
-        }
-      }
+      const auto product = [&, &numbers_of_w = w](int64_t r, int64_t j, int64_t i) {
+        return static_cast<double>(numbers_of_w[static_cast<size_t>(i * n + j)]) *
+               static_cast<double>(x[static_cast<size_t>(r * k + i)]);
+      };
+      see_sums(y, rows, n, k, product, worst);
     }
   }
   return worst.value();
@@ -499,7 +501,7 @@ double check_peak_int8(const Kernels& table) {
 }
 
 double check_read_memory(const Kernels& table) {
-  const Buffer memory(1024 * 9);
+  const Buffer memory(int64_t{9} << 10);
   Rng rng(1);
   std::vector<uint64_t> words(static_cast<size_t>(memory.bytes() / 8));
   for (uint64_t& w : words) w = rng.next_u64();

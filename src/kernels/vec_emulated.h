@@ -165,7 +165,8 @@ inline float bf16_pair(float a, float b) {
 }
 HADAL_OP Vec pack_bf16(Vec a, Vec b) {
   return each_lane([&](int i) {
-    const float* from = i < 8 ? a.v + 2 * i : b.v + (2 * i - 16);
+    const int64_t first = int64_t{2} * i;
+    const float* from = i < 8 ? a.v + first : b.v + (first - 16);
     return bf16_pair(from[0], from[1]);
   });
 }
