@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <string_view>
 
 #include "core/dtype.h"
 #include "kernels/testing.h"
@@ -244,10 +245,12 @@ TEST(GemmTest, FewRowsHaveTheBitsOfMany) {
     }
   };
   for_each_tested_family([&](const Kernels& table, bool emulated) {
+    // Without dots of BF16 few rows take no path of their own, and emulated ones are slow.
+    const bool dots = std::string_view(table.family) == "avx512_bf16";
+    const int64_t most_k = !dots ? 3 : emulated ? 77 : 2100;
     for (const int64_t k : {3, 77, 520, 2100}) {
       for (const Case& c : variants(GemmOp::kNT, kManyRows, 43, k)) {
-        if (!c.bf16_arithmetic || (c.gather && k > (emulated ? 3 : 77))) continue;
-        if (emulated && k > 77) continue;
+        if (!c.bf16_arithmetic || k > most_k || (c.gather && k > (emulated ? 3 : 77))) continue;
         check(table, c, {1, 8, 15, 16, 17, 33, 41, 64, 73, 100, 105, 128});
       }
     }
