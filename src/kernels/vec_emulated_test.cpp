@@ -37,9 +37,22 @@ bool is_nan(uint32_t bits) {
 }
 // Which NaN comes out of two depends on the order of a compiler's operands.
 bool makes_nans(const std::string& name) {
-  static const std::set<std::string> kArithmetic{
-      "add",        "sub",  "mul",  "div",     "fma", "fma_cancels", "sqrt",
-      "scale_pow2", "vexp", "tanh", "sigmoid", "sum", "dot_bf16",    "dot_bf16_of_small"};
+  static const std::set<std::string> kArithmetic{"add",
+                                                 "sub",
+                                                 "mul",
+                                                 "div",
+                                                 "fma",
+                                                 "fma_cancels",
+                                                 "sqrt",
+                                                 "scale_pow2",
+                                                 "vexp",
+                                                 "tanh",
+                                                 "sigmoid",
+                                                 "sum",
+                                                 "dot_bf16",
+                                                 "dot_bf16_of_small",
+                                                 "dot_bf16_of_halves",
+                                                 "add_halves"};
   return kArithmetic.contains(name);
 }
 
