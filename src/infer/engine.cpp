@@ -4,9 +4,12 @@
 #include <set>
 #include <utility>
 
+#include "model/memory.h"
+
 namespace hadal {
 namespace {
 
+static_assert(kLonePromptChunk == kPromptRows, "plan_memory counts the largest chunk");
 constexpr int64_t kMostSamples = 4096, kMostDrafts = 16, kMostLogprobs = 100;
 constexpr int64_t kLookAhead = 16;    // waiting texts of a caller that a step considers
 constexpr int64_t kMostPending = 64;  // rows that an MTP module falls behind

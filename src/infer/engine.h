@@ -22,9 +22,10 @@ struct EngineOptions {
   DType cache_dtype = DType::kBF16;
   std::optional<Precision> precision = {};  // of prompts' products; without: prompt_precision()
   int64_t cache_tokens = 0;                 // the cache's limit, in whole pages; 0: none
-  int64_t prompt_chunk = kPromptChunk;      // rows of prompts in a step; where nobody waits for
-  int64_t lone_prompt_chunk = kLonePromptChunk;  // its end: prompts of one caller, nothing else
-  int64_t max_running = 64;                      // texts that have a place in the cache at a time
+  int64_t prompt_chunk = kPromptChunk;      // rows of prompts in a step
+  // The same while nobody waits for the step's end: only prompts, and all of one caller.
+  int64_t lone_prompt_chunk = kLonePromptChunk;
+  int64_t max_running = 64;  // texts that have a place in the cache at a time
   bool prefix_cache = true;
   // Drafts are guessed among so many tokens, those of the lowest ids: a vocabulary learnt by
   // merging numbers its tokens by how often they were met. The model's head then reads less for a

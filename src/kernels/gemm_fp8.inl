@@ -166,7 +166,7 @@ class Product {
 
 }  // namespace fp8
 
-// What the table holds: numbers of FP8 have scales.
+// What the table holds: few rows, numbers of FP8, which have scales, and all others.
 int64_t any_gemm_workspace(const hadal::Gemm& g) noexcept {
 #if defined(HADAL_BF16_DOT)
   if (few::takes(g)) return few::Layout(g).end * static_cast<int64_t>(sizeof(float));

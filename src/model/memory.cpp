@@ -8,7 +8,6 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kPromptRows = 2048;  // of a lone prompt's pieces
 constexpr int64_t kUsualContext = 8192;
 
 // FP32 numbers for each token of a text, in one layer, while a prompt reads it.

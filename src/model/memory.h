@@ -31,6 +31,9 @@ struct MemoryPlan {
   // anybody chose it, as many as choices at random reach.
   double step_bytes = 0;
 };
+// Rows of prompts that are counted for a step: the most that the engine runs at once.
+constexpr int64_t kPromptRows = 2048;
+
 // Of a model whose parameters say how they are held (Param::dtype, block_bytes); values need not be
 // there. Error{kUsage} for what the model cannot be asked.
 MemoryPlan plan_memory(const Transformer& model, std::string_view format, const ServingNeed& need);
