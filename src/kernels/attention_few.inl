@@ -42,7 +42,7 @@ template <class E, int N, int K>
     for (int c = 0; c < N; ++c) {
       const Vec column = load(q + c * q_stride + d);
 #pragma GCC unroll 16
-      for (int j = 0; j < K; ++j) acc[c][j] = fma(column, key[j], acc[c][j]);
+      for (int j = 0; j < K; ++j) add_product(acc[c][j], column, key[j]);
     }
   };
   int64_t d = 0;
@@ -73,7 +73,7 @@ template <class E, int N, int W>
     for (int c = 0; c < N; ++c) {
       const Vec weight = broadcast(p + c * kFewStride + j);
 #pragma GCC unroll 16
-      for (int w = 0; w < W; ++w) acc[c][w] = fma(weight, v[w], acc[c][w]);
+      for (int w = 0; w < W; ++w) add_product(acc[c][w], weight, v[w]);
     }
   }
 #pragma GCC unroll 16

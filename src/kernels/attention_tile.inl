@@ -79,7 +79,7 @@ template <Packing M, int W, bool kAcross, Start kStart>
       Vec row = broadcast(kAcross ? a + p * lda + i : a + i * lda + p);
       pin(row);
 #pragma GCC unroll 4
-      for (int w = 0; w < W; ++w) acc[i][w] = multiply_add<M>(row, columns[w], acc[i][w]);
+      for (int w = 0; w < W; ++w) add_product<M>(acc[i][w], row, columns[w]);
     }
   };
   int64_t p = 0;

@@ -15,7 +15,7 @@ constexpr int kTileRows = 14, kTileVecs = 2;
 constexpr int64_t kBlockRows = int64_t{4} * kTileRows, kBlockCols = 512;
 #elif defined(__AVX2__)
 constexpr int kTileRows = 6, kTileVecs = 2;
-constexpr int64_t kBlockRows = int64_t{16} * kTileRows, kBlockCols = 256;
+constexpr int64_t kBlockRows = int64_t{16} * kTileRows, kBlockCols = 64;
 #else
 constexpr int kTileRows = 4, kTileVecs = 2;
 constexpr int64_t kBlockRows = int64_t{16} * kTileRows, kBlockCols = 128;
@@ -26,11 +26,14 @@ constexpr int64_t kBlockUnits = 256;
 constexpr int64_t kKeptRows = 16 * kBlockRows;
 
 template <Packing M>
-inline Vec multiply_add(Vec a, Vec b, Vec c) {
+inline void add_product(Vec& c, Vec a, Vec b) {
 #if defined(HADAL_BF16_DOT)
-  if constexpr (M == Packing::kPairs) return dot_bf16(c, a, b);
+  if constexpr (M == Packing::kPairs) {
+    c = dot_bf16(c, a, b);
+    return;
+  }
 #endif
-  return fma(a, b, c);
+  add_product(c, a, b);
 }
 
 // Where a tile goes: m x n of C. The tile that comes after it is fetched while this one is
@@ -53,10 +56,11 @@ template <Packing M, int R>
 #pragma GCC unroll 4
     for (int j = 0; j < kTileVecs; ++j) r[i][j] = set(0);
   }
+  const float* next = out.next_c;
   for (int64_t u = 0; u < units; u += 4) {
-    const float* next = out.next_c + at_most(u / 4, kTileRows - 1) * out.stride;
     __builtin_prefetch(next, 1);
     __builtin_prefetch(next + kTileCols - 1, 1);
+    next += u < 4 * (kTileRows - 1) ? out.stride : 0;
 #pragma GCC unroll 4
     for (int s = 0; s < 4; ++s, a += kTileRows, b += kTileCols) {
       Vec columns[kTileVecs];
@@ -70,9 +74,7 @@ template <Packing M, int R>
         Vec row = broadcast(a + i);
         pin(row);
 #pragma GCC unroll 4
-        for (int j = 0; j < kTileVecs; ++j) {
-          r[i][j] = multiply_add<M>(row, columns[j], r[i][j]);
-        }
+        for (int j = 0; j < kTileVecs; ++j) add_product<M>(r[i][j], row, columns[j]);
       }
     }
   }

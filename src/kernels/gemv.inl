@@ -65,7 +65,7 @@ template <class E, int kStreams, int kRows, int64_t kAhead>
         Vec weights = load_any(source[s] + at);
         if (kRows > 1) pin(weights);
 #pragma GCC unroll 4
-        for (int t = 0; t < kRows; ++t) acc[s][t] = fma(weights, xs[t], acc[s][t]);
+        for (int t = 0; t < kRows; ++t) add_product(acc[s][t], weights, xs[t]);
       }
     }
   }

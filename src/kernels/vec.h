@@ -20,7 +20,7 @@
 //   scale_pow2(a, n)                        a * 2^n for a in [0.5, 2] and whole |n| <= 250, one
 //                                           rounding
 //   low_bits_as_pow2(a)                     the float whose bits are those of a, shifted left by 23
-//   vexp(a) exp2_below(a) tanh(a) sigmoid(a)                                    below
+//   add_product(c, a, b) vexp(a) exp2_below(a) tanh(a) sigmoid(a)               below
 //
 // Where HADAL_BF16_DOT is defined, a Vec also carries 16 pairs of BF16 bits, the first in the lower
 // half:
@@ -51,6 +51,16 @@
 #endif
 
 namespace {
+
+// c = fma(a, b, c), in c's own register: where a loop's sums take nearly all of sixteen, GCC 12
+// lets them wander from one to another until it must spill.
+inline void add_product(Vec& c, Vec a, Vec b) {
+#if defined(__AVX2__) && !defined(__AVX512F__) && !defined(HADAL_EMULATED)
+  asm("vfmadd231ps %2, %1, %0" : "+x"(c.v) : "x"(a.v), "x"(b.v));
+#else
+  c = fma(a, b, c);
+#endif
+}
 
 inline Vec round_to_whole(Vec a) {  // nearest even; |a| < 2^22
   const Vec magic = set(12582912.0f);
