@@ -17,24 +17,32 @@ using hadal::kPanelScaleBytes;
 using hadal::PanelProduct;
 
 constexpr int64_t kParts = kPanelRows / Vec::kLanes;  // vectors a line
-// Rows of x that go through a panel together: as many as registers hold sums for. Two rows of int8,
-// up to kFewTwo, go through two panels from far apart: slow enough for the CPU's own prefetching to
-// fall behind, which follows two long streams further than one.
+// Rows of x that go through a panel together: as many as registers hold sums for.
 #if defined(HADAL_EMULATED) || defined(__AVX512F__)
-constexpr int kTogether = 12, kFewTwo = 4;
+constexpr int kTogether = 12, kMostTwo = 4;
 #elif defined(__AVX2__)
-constexpr int kTogether = 4, kFewTwo = 0;
+constexpr int kTogether = 4, kMostTwo = 1;
 #else
-constexpr int kTogether = 2, kFewTwo = 0;
+constexpr int kTogether = 2, kMostTwo = 0;
 #endif
+// Some few rows, kMostTwo at most, go through two panels from far apart: slow enough for the CPU's
+// own prefetching to fall behind, which follows two long streams further than one. One row of
+// AVX-512 is fast enough as it is, and so are its products of int4.
+constexpr bool takes_two(int64_t block_bytes, int64_t rows) {
+#if defined(HADAL_EMULATED) || defined(__AVX512F__)
+  return rows > 1 && rows <= kMostTwo && block_bytes == kInt8BlockBytes;
+#else
+  return block_bytes > 0 && rows > 0 && rows <= kMostTwo;
+#endif
+}
 // What a thread reads as one stream is asked for so far ahead, into L2. With few operations a byte,
-// and with two streams, AVX-512 is better off without.
+// and with two streams, this holds up more than it helps.
 constexpr int64_t kAhead = 8192;
 constexpr bool ahead(int64_t block_bytes, int rows) {
 #if defined(__AVX512F__)
-  return rows > (block_bytes == kInt8BlockBytes ? kFewTwo : 1);
+  return rows > (block_bytes == kInt8BlockBytes ? kMostTwo : 1);
 #else
-  return block_bytes > 0 && rows > 0;
+  return !takes_two(block_bytes, rows);
 #endif
 }
 
@@ -190,10 +198,10 @@ template <class Codes>
 void product_of(const PanelProduct& p) noexcept {
   const int64_t panels = (p.n + kPanelRows - 1) / kPanelRows;
   int64_t i = 0;
-  if constexpr (kFewTwo > 0 && Codes::kBlockBytes == kInt8BlockBytes) {
-    const int64_t half = p.count > 1 && p.count <= kFewTwo ? panels / 2 : 0;
+  if constexpr (takes_two(Codes::kBlockBytes, kMostTwo)) {
+    const int64_t half = takes_two(Codes::kBlockBytes, p.count) ? panels / 2 : 0;
     for (int64_t j = 0; j < half; ++j) {
-      multiply_some<Codes, 2, kFewTwo>(p, {j, 0, p.count, half});
+      multiply_some<Codes, 2, kMostTwo>(p, {j, 0, p.count, half});
     }
     i = 2 * half;
   }
