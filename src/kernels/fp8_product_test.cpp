@@ -187,9 +187,10 @@ TEST(StoredRows, FP16AndCodesGiveTheBitsOfTheSameFloats) {
         Matrix across({3, k}), across32({3, k});
         const auto compare = [&](const void* stored, Stored how, int64_t stride,
                                  const Matrix& floats) {
-          table.gemv_across(stored, how, stride, n, k, x.data(), x.dim(1), 3, across.data(), k);
-          table.gemv_across(floats.data(), Stored::kF32, k, n, k, x.data(), x.dim(1), 3,
-                            across32.data(), k);
+          table.gemv_across(
+              {stored, how, stride, n, k, x.data(), x.dim(1), 0, 3, across.data(), k});
+          table.gemv_across(
+              {floats.data(), Stored::kF32, k, n, k, x.data(), x.dim(1), 0, 3, across32.data(), k});
           EXPECT_TRUE(same_bits(across, across32)) << n << " x " << k;
         };
         compare(h.data(), Stored::kF16, k, h32);

@@ -155,16 +155,30 @@ void gemv(const void* w, hadal::Stored stored, int64_t w_stride, int64_t n, int6
   gemv_typed(g, static_cast<const float*>(w));
 }
 
-// ---- the same with w as it stands: y[r, j] is one chain over the rows of w, in their order
+// ---- the same with w as it stands
+//
+// y[r, j] is one chain over the rows of w: the first of each quarter, the second of each, and so on;
+// then those that four quarters leave over. A core follows four streams far apart better than rows
+// that lie side by side.
 
-// The next kCount rows of w into y, which begins with them if `first`.
+using hadal::AcrossProduct;
+using hadal::kAcrossBlock;
+
+// kCount rows of w, `apart` from each other, into y, which begins with them if `first`. x[s] is row
+// s's number, those of one row `apart_x` from the next.
 template <class E, int kCount>
-void add_rows_of_w(const E* w, int64_t w_stride, int64_t n, const float* x, bool first,
-                   float* y) noexcept {
+void add_rows_of_w(const E* w, int64_t apart, int64_t n, const float* x, int64_t apart_x,
+                   bool first, float* y) noexcept {
+  Vec factor[kCount];
+#pragma GCC unroll 4
+  for (int s = 0; s < kCount; ++s) {
+    factor[s] = broadcast(x + s * apart_x);
+    pin(factor[s]);
+  }
   const auto step = [&](int64_t j, auto load_y, auto load_w) __attribute__((always_inline)) {
     Vec acc = first ? set(0) : load_y(y + j);
 #pragma GCC unroll 4
-    for (int s = 0; s < kCount; ++s) acc = fma(set(x[s]), load_w(w + s * w_stride + j), acc);
+    for (int s = 0; s < kCount; ++s) acc = fma(factor[s], load_w(w + s * apart + j), acc);
     return acc;
   };
   int64_t j = 0;
@@ -181,41 +195,36 @@ void add_rows_of_w(const E* w, int64_t w_stride, int64_t n, const float* x, bool
   store_part(y + j, acc, left);
 }
 
-template <class E>
-void gemv_across_typed(const Gemv& g, const E* w) noexcept {
-  constexpr int64_t kTogether = 4;  // a few rows of w stay in L1 for all rows of x
-  constexpr int64_t kAhead = 8;     // rows, asked for into L2
-  for (int64_t i = 0; i < g.k; i += kTogether) {
-    const E* at = w + i * g.w_stride;
-    for (int64_t s = i + kAhead; s < at_most(i + kAhead + kTogether, g.k); ++s) {
-      const char* row = reinterpret_cast<const char*>(w + s * g.w_stride);
-      for (int64_t b = 0; b < g.n * int64_t{sizeof(E)}; b += 64) __builtin_prefetch(row + b, 0, 2);
-    }
-    for (int64_t r = 0; r < g.rows; ++r) {
-      const float* x = g.x + r * g.x_stride + i;
-      float* y = g.y + r * g.y_stride;
-      if (i + kTogether <= g.k) {
-        add_rows_of_w<E, kTogether>(at, g.w_stride, g.n, x, i == 0, y);
-        continue;
-      }
-      for (int64_t s = 0; i + s < g.k; ++s) {
-        add_rows_of_w<E, 1>(at + s * g.w_stride, g.w_stride, g.n, x + s, i + s == 0, y);
-      }
+// Row i of w and those `apart` rows behind it, kCount in all, for every row of x.
+template <class E, int kCount>
+void add_rows_of_w(const AcrossProduct& p, int64_t i, int64_t apart) noexcept {
+  const E* w = static_cast<const E*>(p.w) + i * p.w_stride;
+  const int64_t block = p.x_block == 0 ? p.n : kAcrossBlock;
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const float* x = p.x + r * p.x_stride + i;
+    for (int64_t j = 0; j < p.n; j += block, x += p.x_block) {
+      add_rows_of_w<E, kCount>(w + j, apart * p.w_stride, at_most(p.n - j, block), x, apart, i == 0,
+                               p.y + r * p.y_stride + j);
     }
   }
 }
 
-void gemv_across(const void* w, hadal::Stored stored, int64_t w_stride, int64_t k, int64_t n,
-                 const float* x, int64_t x_stride, int64_t rows, float* y,
-                 int64_t y_stride) noexcept {
-  const Gemv g{n, k, w_stride, x, x_stride, rows, y, y_stride, false};
-  for (int64_t r = 0; k == 0 && r < rows; ++r) {
-    for (int64_t j = 0; j < n; ++j) y[r * y_stride + j] = 0;
+template <class E>
+void gemv_across_typed(const AcrossProduct& p) noexcept {
+  constexpr int kStreams = 4;  // so few rows of w stay in L1 for all rows of x
+  const int64_t quarter = p.k / kStreams;
+  for (int64_t i = 0; i < quarter; ++i) add_rows_of_w<E, kStreams>(p, i, quarter);
+  for (int64_t i = kStreams * quarter; i < p.k; ++i) add_rows_of_w<E, 1>(p, i, 1);
+}
+
+void gemv_across(const AcrossProduct& p) noexcept {
+  for (int64_t r = 0; p.k == 0 && r < p.rows; ++r) {
+    for (int64_t j = 0; j < p.n; ++j) p.y[r * p.y_stride + j] = 0;
   }
-  if (stored == hadal::Stored::kBF16) return gemv_across_typed(g, static_cast<const uint16_t*>(w));
-  if (stored == hadal::Stored::kF16) return gemv_across_typed(g, static_cast<const Fp16Bits*>(w));
-  if (stored == hadal::Stored::kE4M3) return gemv_across_typed(g, static_cast<const E4m3Bits*>(w));
-  gemv_across_typed(g, static_cast<const float*>(w));
+  if (p.stored == hadal::Stored::kBF16) return gemv_across_typed<uint16_t>(p);
+  if (p.stored == hadal::Stored::kF16) return gemv_across_typed<Fp16Bits>(p);
+  if (p.stored == hadal::Stored::kE4M3) return gemv_across_typed<E4m3Bits>(p);
+  gemv_across_typed<float>(p);
 }
 
 }  // namespace

@@ -126,8 +126,8 @@ Matrix run_across(const Kernels& table, const Problem& p, const Matrix& x, int64
                   int64_t r0, int64_t r1) {
   Matrix y = filled(r1 - r0, j1 - j0 + 4, kCanary);
   const void* w = p.in_bf16 ? static_cast<const void*>(p.h.row(0) + j0) : p.w.row(0) + j0;
-  table.gemv_across(w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, p.n, j1 - j0, x.row(r0),
-                    x.dim(1), r1 - r0, y.data(), j1 - j0 + 4);
+  table.gemv_across({w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, p.n, j1 - j0,
+                     x.row(r0), x.dim(1), 0, r1 - r0, y.data(), j1 - j0 + 4});
   for (int64_t r = 0; r < r1 - r0; ++r) {
     for (int64_t j = j1 - j0; j < j1 - j0 + 4; ++j) EXPECT_EQ(y.row(r)[j], kCanary);
   }
@@ -157,6 +157,24 @@ TEST(GemvAcrossTest, AgreesWithDoubleReferenceWhateverSharesTheCall) {
                                 In2(all).rows(2, 4).cols(k / 2, k)));
         }
       }
+    }
+  });
+}
+
+TEST(GemvAcrossTest, BlocksOfColumnsHaveTheirOwnRowsOfX) {
+  for_each_tested_family([](const Kernels& table, bool) {
+    for (int64_t k : {1, 6, 8}) {
+      const int64_t n = 2 * kAcrossBlock + 9, rows = 2, blocks = 3;
+      const Matrix w = random_matrix(k, n, 1), x = random_matrix(rows, blocks * k, 2);
+      Matrix y({rows, n}), block({rows, n});
+      table.gemv_across(
+          {w.data(), Stored::kF32, n, k, n, x.data(), blocks * k, k, rows, y.data(), n});
+      for (int64_t b = 0; b < blocks; ++b) {
+        const int64_t j = b * kAcrossBlock;
+        table.gemv_across({w.row(0) + j, Stored::kF32, n, k, std::min(kAcrossBlock, n - j),
+                           x.row(0) + b * k, blocks * k, 0, rows, block.data() + j, n});
+      }
+      ASSERT_TRUE(same_bits(y, block)) << k;
     }
   });
 }

@@ -83,6 +83,23 @@ struct PanelProduct {
   int64_t y_stride = 0;
 };
 
+// How the numbers of a weight lie, for kernels that read rows of it: E4M3 codes are numbers without
+// scales there.
+enum class Stored : uint8_t { kF32, kBF16, kF16, kE4M3 };
+
+// y[r, j] = sum_i x[r, i] w[i, j] for k rows of w, n numbers long. Where x_block is not 0 x differs
+// from one block of kAcrossBlock columns to the next and lies so much further on for each.
+inline constexpr int64_t kAcrossBlock = 128;
+struct AcrossProduct {
+  const void* w = nullptr;
+  Stored stored = Stored::kF32;
+  int64_t w_stride = 0, k = 0, n = 0;
+  const float* x = nullptr;
+  int64_t x_stride = 0, x_block = 0, rows = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+
 // y [rows, n] = x [rows, k] times the transpose of n rows of E4M3 codes, which hold no NaN. They
 // are rows first_row and on of a matrix whose scales, one for each block of 128 x 128, lie
 // scale_stride from one row of blocks to the next.
@@ -104,10 +121,6 @@ struct Fp8Product {
   }
 };
 
-// How the numbers of a weight lie, for kernels that read rows of it: E4M3 codes are numbers without
-// scales there.
-enum class Stored : uint8_t { kF32, kBF16, kF16, kE4M3 };
-
 struct AttentionPart;
 struct AttentionGradient;
 
@@ -126,10 +139,8 @@ struct Kernels {
   void (*gemv)(const void* w, Stored stored, int64_t w_stride, int64_t n, int64_t k, const float* x,
                int64_t x_stride, int64_t rows, float* y, int64_t y_stride,
                bool accumulate) noexcept;
-  // y[r, j] = sum_i x[r, i] w[i, j] for k rows of w, n numbers long.
-  void (*gemv_across)(const void* w, Stored stored, int64_t w_stride, int64_t k, int64_t n,
-                      const float* x, int64_t x_stride, int64_t rows, float* y,
-                      int64_t y_stride) noexcept;
+  // As gemv, with w as it stands: no row of x sees the others.
+  void (*gemv_across)(const AcrossProduct& p) noexcept;
 
   // The same as gemv for codes (fp8_product.inl). x is FP32, but rounded to BF16 after the scales
   // were multiplied with it where the family has dots of BF16.

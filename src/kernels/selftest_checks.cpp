@@ -109,7 +109,7 @@ double check_gemv_across(const Kernels& table) {
       const auto [bytes, w] = stored_numbers(numbers(k * n, 1), stored);
       Floats y(static_cast<size_t>(n * rows));
       const Floats x = numbers(rows * k, 2);
-      table.gemv_across(bytes.data(), stored, n, k, n, x.data(), k, rows, y.data(), n);
+      table.gemv_across({bytes.data(), stored, n, k, n, x.data(), k, 0, rows, y.data(), n});
       const auto product = [&, &numbers_of_w = w](int64_t r, int64_t j, int64_t i) {
         return static_cast<double>(numbers_of_w[static_cast<size_t>(i * n + j)]) *
                static_cast<double>(x[static_cast<size_t>(r * k + i)]);

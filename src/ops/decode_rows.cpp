@@ -27,21 +27,16 @@ float* workspace(int64_t floats) {
   return reinterpret_cast<float*>(memory.data());
 }
 
-// A scale belongs to 128 rows and columns of w: columns are taken by the block, and x times the
-// block's scales in the place of x.
-void codes_across(const Kernels& kernel, In2 x, const WeightView& w, Out2 y) {
-  const int64_t rows = x.dim(0), k = x.dim(1);
-  const Out2 scaled(workspace(rows * k), {rows, k});
-  const auto* codes = static_cast<const std::byte*>(w.data);
-  for (int64_t j = 0; j < w.cols; j += kFp8BlockCols) {
-    for (int64_t i = 0; i < k; ++i) {
-      const int64_t block = (w.scale_row + i) / kFp8BlockRows;
-      const float scale = w.scales[block * w.scale_stride() + j / kFp8BlockCols];
-      for (int64_t r = 0; r < rows; ++r) scaled.row(r)[i] = scale * x.row(r)[i];
+// A scale belongs to 128 rows and columns of w: x times the block's scales in the place of x.
+void multiply_scales(In2 x, const WeightView& w, float* scaled) {
+  static_assert(kFp8BlockCols == kAcrossBlock);
+  for (int64_t r = 0; r < x.dim(0); ++r) {
+    for (int64_t j = 0; j < w.cols; j += kFp8BlockCols) {
+      for (int64_t i = 0; i < x.dim(1); ++i) {
+        const int64_t block = (w.scale_row + i) / kFp8BlockRows;
+        *scaled++ = w.scales[block * w.scale_stride() + j / kFp8BlockCols] * x.row(r)[i];
+      }
     }
-    kernel.gemv_across(codes + j, Stored::kE4M3, w.row_stride, k,
-                       std::min(kFp8BlockCols, w.cols - j), scaled.data(), k, rows, y.data() + j,
-                       y.row_stride());
   }
 }
 
@@ -66,9 +61,21 @@ void decode_rows(const Kernels& kernel, In2 x, const WeightView& w, Out2 y) {
 }
 
 void decode_across(const Kernels& kernel, In2 x, const WeightView& w, Out2 y) {
-  if (w.dtype == DType::kF8E4M3) return codes_across(kernel, x, w, y);
-  kernel.gemv_across(w.data, stored(w.dtype), w.row_stride, w.rows, w.cols, x.data(),
-                     x.row_stride(), x.dim(0), y.data(), y.row_stride());
+  AcrossProduct p{w.data, stored(w.dtype), w.row_stride, w.rows, w.cols};
+  p.x = x.data();
+  p.x_stride = x.row_stride();
+  p.rows = x.dim(0);
+  p.y = y.data();
+  p.y_stride = y.row_stride();
+  if (w.dtype == DType::kF8E4M3) {
+    const int64_t k = x.dim(1), blocks = (w.cols + kFp8BlockCols - 1) / kFp8BlockCols;
+    float* scaled = workspace(p.rows * blocks * k);
+    multiply_scales(x, w, scaled);
+    p.x = scaled;
+    p.x_stride = blocks * k;
+    p.x_block = k;
+  }
+  kernel.gemv_across(p);
 }
 
 }  // namespace hadal
