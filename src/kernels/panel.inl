@@ -46,27 +46,27 @@ constexpr bool ahead(int64_t block_bytes, int rows) {
 #endif
 }
 
-// u[s][r] += the products of 32 columns: of the lines of panel s, their part h, with codes of row
-// r, which lie `at` groups from x[r] on.
+// u[s][r] = the products of 32 columns: of kLines vectors of a panel's lines, with codes of row r,
+// which lie `at` groups from x[r] on.
 struct Int8 {
   static constexpr int64_t kBlockBytes = kInt8BlockBytes;
   static constexpr int kShift = kInt8Offset == 0 ? 0 : 7;
   static_assert(kInt8Offset == 0 || kInt8Offset == 1 << kShift);
 
-  template <int kPanels, int kRows>
+  template <int kLines, int kRows>
   [[gnu::always_inline]] static void add(const uint8_t* const* lines, const CodedGroup* const* x,
                                          int64_t at, Ints (*u)[kRows]) noexcept {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Ints start = kInt8Offset == 0 ? set_ints(0) : shifted<kShift>(&x[r][at].minus);
-#pragma GCC unroll 2
-      for (int s = 0; s < kPanels; ++s) u[s][r] = start;
+#pragma GCC unroll 4
+      for (int s = 0; s < kLines; ++s) u[s][r] = start;
     }
 #pragma GCC unroll 16
     for (int q = 0; q < 8; ++q) {
-      Ints w[kPanels];
-#pragma GCC unroll 2
-      for (int s = 0; s < kPanels; ++s) {
+      Ints w[kLines];
+#pragma GCC unroll 4
+      for (int s = 0; s < kLines; ++s) {
         w[s] = int8_operand(load_bytes(lines[s] + q * kPanelLine));
         pin(w[s]);
       }
@@ -74,8 +74,8 @@ struct Int8 {
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
-#pragma GCC unroll 2
-        for (int s = 0; s < kPanels; ++s) {
+#pragma GCC unroll 4
+        for (int s = 0; s < kLines; ++s) {
           u[s][r] = dot_int8(u[s][r], w[s], four);
           pin(u[s][r]);
         }
@@ -87,18 +87,18 @@ struct Int8 {
 struct Int4 {
   static constexpr int64_t kBlockBytes = kInt4BlockBytes;
 
-  template <int kPanels, int kRows>
+  template <int kLines, int kRows>
   [[gnu::always_inline]] static void add(const uint8_t* const* lines, const CodedGroup* const* x,
                                          int64_t at, Ints (*u)[kRows]) noexcept {
     const auto start = [&](int r) { return shifted<3>(&x[r][at].minus); };
 #pragma GCC unroll 16
-    for (int i = 0; i < kPanels * kRows; ++i)
+    for (int i = 0; i < kLines * kRows; ++i)
       u[i / kRows][i % kRows] = begin_int4(start(i % kRows));
 #pragma GCC unroll 16
     for (int q = 0; q < 8; ++q) {  // lower halves of a line, then the upper ones
-      Ints w[kPanels];
-#pragma GCC unroll 2
-      for (int s = 0; s < kPanels; ++s) {
+      Ints w[kLines];
+#pragma GCC unroll 4
+      for (int s = 0; s < kLines; ++s) {
         const Ints both = load_bytes(lines[s] + q / 2 * kPanelLine);
         w[s] = q % 2 == 0 ? low_halves(both) : high_halves(both);
         pin(w[s]);
@@ -107,15 +107,15 @@ struct Int4 {
       for (int r = 0; r < kRows; ++r) {
         int32_t four;
         __builtin_memcpy(&four, x[r][at].codes + int64_t{4} * q, sizeof four);
-#pragma GCC unroll 2
-        for (int s = 0; s < kPanels; ++s) {
+#pragma GCC unroll 4
+        for (int s = 0; s < kLines; ++s) {
           u[s][r] = dot_int4(u[s][r], w[s], four);
           pin(u[s][r]);
         }
       }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < kPanels * kRows; ++i) {
+    for (int i = 0; i < kLines * kRows; ++i) {
       Ints& sum = u[i / kRows][i % kRows];
       sum = end_int4(sum, start(i % kRows));
     }
@@ -139,9 +139,10 @@ template <class Codes, int kPanels, int kRows>
     const int64_t row = pass.first + r;
     x[r] = p.x.groups + (p.x.rows != nullptr ? p.x.rows[row] : row) * groups;
   }
-  Vec acc[kPanels * kParts][kRows];
+  constexpr int kLines = kPanels * kParts;
+  Vec acc[kLines][kRows];
 #pragma GCC unroll 32
-  for (int i = 0; i < kPanels * kParts * kRows; ++i) acc[i / kRows][i % kRows] = set(0);
+  for (int i = 0; i < kLines * kRows; ++i) acc[i / kRows][i % kRows] = set(0);
   for (int64_t g = 0; g < groups; ++g, w += Codes::kBlockBytes) {
     if (ahead(Codes::kBlockBytes, kRows)) {
 #pragma GCC unroll 16
@@ -150,35 +151,32 @@ template <class Codes, int kPanels, int kRows>
         __builtin_prefetch(w + s * apart + b - s * Codes::kBlockBytes + kAhead, 0, 2);
       }
     }
+    const uint8_t* lines[kLines];
+    Vec scale[kLines];
+    Ints u[kLines][kRows];
 #pragma GCC unroll 4
-    for (int h = 0; h < kParts; ++h) {
-      const uint8_t* lines[kPanels];
-      Vec scale[kPanels];
-      Ints u[kPanels][kRows];
-#pragma GCC unroll 2
-      for (int s = 0; s < kPanels; ++s) {
-        lines[s] = w + s * apart + kPanelScaleBytes + int64_t{h} * 4 * Vec::kLanes;
-      }
-      Codes::template add<kPanels, kRows>(lines, x, g, u);
-#pragma GCC unroll 2
-      for (int s = 0; s < kPanels; ++s) {
-        scale[s] = load_bf16(reinterpret_cast<const uint16_t*>(w + s * apart) + h * Vec::kLanes);
-        pin(scale[s]);
-      }
+    for (int s = 0; s < kLines; ++s) {
+      lines[s] = w + s / kParts * apart + kPanelScaleBytes + s % kParts * 4 * Vec::kLanes;
+    }
+    Codes::template add<kLines, kRows>(lines, x, g, u);
+#pragma GCC unroll 4
+    for (int s = 0; s < kLines; ++s) {
+      const auto* scales = reinterpret_cast<const uint16_t*>(w + s / kParts * apart);
+      scale[s] = load_bf16(scales + s % kParts * Vec::kLanes);
+      pin(scale[s]);
+    }
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        Vec x_scale = broadcast(&x[r][g].scale);
-        pin(x_scale);
-#pragma GCC unroll 2
-        for (int s = 0; s < kPanels; ++s) {
-          Vec& a = acc[s * kParts + h][r];
-          a = ::add(a, mul(to_floats(u[s][r]), mul(scale[s], x_scale)));
-        }
+    for (int r = 0; r < kRows; ++r) {
+      Vec x_scale = broadcast(&x[r][g].scale);
+      pin(x_scale);
+#pragma GCC unroll 4
+      for (int s = 0; s < kLines; ++s) {
+        acc[s][r] = ::add(acc[s][r], mul(to_floats(u[s][r]), mul(scale[s], x_scale)));
       }
     }
   }
 #pragma GCC unroll 32
-  for (int i = 0; i < kPanels * kParts * kRows; ++i) {
+  for (int i = 0; i < kLines * kRows; ++i) {
     const int64_t part = i / kRows, row = pass.first + i % kRows;
     const int64_t panel = pass.panel + part / kParts * pass.apart;
     const int64_t at = panel * kPanelRows + part % kParts * Vec::kLanes;
