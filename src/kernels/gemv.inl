@@ -157,9 +157,9 @@ void gemv(const void* w, hadal::Stored stored, int64_t w_stride, int64_t n, int6
 
 // ---- the same with w as it stands
 //
-// y[r, j] is one chain over the rows of w: the first of each quarter, the second of each, and so on;
-// then those that four quarters leave over. A core follows four streams far apart better than rows
-// that lie side by side.
+// y[r, j] is one chain over the rows of w: the first of each quarter, the second of each, and so
+// on; then those that four quarters leave over. A core follows four streams far apart better than
+// rows that lie side by side.
 
 using hadal::AcrossProduct;
 using hadal::kAcrossBlock;

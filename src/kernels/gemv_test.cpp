@@ -126,8 +126,8 @@ Matrix run_across(const Kernels& table, const Problem& p, const Matrix& x, int64
                   int64_t r0, int64_t r1) {
   Matrix y = filled(r1 - r0, j1 - j0 + 4, kCanary);
   const void* w = p.in_bf16 ? static_cast<const void*>(p.h.row(0) + j0) : p.w.row(0) + j0;
-  table.gemv_across({w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, p.n, j1 - j0,
-                     x.row(r0), x.dim(1), 0, r1 - r0, y.data(), j1 - j0 + 4});
+  table.gemv_across({w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, p.n, j1 - j0, x.row(r0),
+                     x.dim(1), 0, r1 - r0, y.data(), j1 - j0 + 4});
   for (int64_t r = 0; r < r1 - r0; ++r) {
     for (int64_t j = j1 - j0; j < j1 - j0 + 4; ++j) EXPECT_EQ(y.row(r)[j], kCanary);
   }

@@ -92,8 +92,7 @@ struct Int4 {
                                          int64_t at, Ints (*u)[kRows]) noexcept {
     const auto start = [&](int r) { return shifted<3>(&x[r][at].minus); };
 #pragma GCC unroll 16
-    for (int i = 0; i < kLines * kRows; ++i)
-      u[i / kRows][i % kRows] = begin_int4(start(i % kRows));
+    for (int i = 0; i < kLines * kRows; ++i) u[i / kRows][i % kRows] = begin_int4(start(i % kRows));
 #pragma GCC unroll 16
     for (int q = 0; q < 8; ++q) {  // lower halves of a line, then the upper ones
       Ints w[kLines];
