@@ -50,7 +50,10 @@ stage_tsan() {
   TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 tools/run_tests.py build/tsan "${suites[@]}"
 }
 
-stage_tidy() { tools/tidy.py build/release --budget $tidy_seconds; }
+stage_tidy() {
+  tools/build.sh tidy -DHADAL_TESTS=ON -- hadal_version_header || { failed; return 1; }
+  tools/tidy.py build/tidy --budget $tidy_seconds
+}
 
 stage_fuzz() {
   local targets=() target name status=0 seeds scratch

@@ -15,7 +15,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct AblateArguments {
   std::string plan, out;
   std::vector<std::string> sets;
   double minutes = 0;
@@ -32,7 +32,8 @@ std::vector<fs::path> begun(const std::vector<AblationRun>& runs) {
   return folders;
 }
 
-bool train_all(const Options& o, const AblationPlan& plan, const std::vector<AblationRun>& runs) {
+bool train_all(const AblateArguments& o, const AblationPlan& plan,
+               const std::vector<AblationRun>& runs) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   ProgressLine line;
@@ -58,7 +59,7 @@ std::vector<AblationEvaluation> evaluate_all(const AblationPlan& plan,
   });
 }
 
-int run(const Options& o) {
+int run_ablate(const AblateArguments& o) {
   const AblationPlan plan = load_plan(o.plan);
   const fs::path out = o.out.empty() ? fs::path("runs") / plan.name : fs::path(o.out);
   const std::vector<AblationRun> runs = ablation_runs(plan, out, o.sets);
@@ -91,7 +92,7 @@ void add_ablate(Cli& cli) {
       "Ends in DIR/ablation.md and DIR/report.html. The same command goes on with what is there;\n"
       "when all is trained it only compares again. What the plan asks under [[evaluate]] is asked\n"
       "of the trained models.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AblateArguments>();
   add_option(command, "PLAN", o->plan, "plan, TOML").required();
   add_option(command, "--out", o->out, "folder of the runs (runs/NAME of the plan)")
       .type_name("DIR");
@@ -103,7 +104,7 @@ void add_ablate(Cli& cli) {
       .repeatable();
   add_threads(command);
   add_json(command, o->json);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_ablate(*o); });
 }
 
 }  // namespace hadal

@@ -15,7 +15,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct BenchArguments {
   std::string model;
   int64_t prefill = 512, decode = 128;
   std::vector<int32_t> depths{0, 8192}, batches{1, 4};
@@ -27,7 +27,7 @@ struct Options {
 };
 
 // What the longest row takes.
-ServingNeed need_of(const Options& o) {
+ServingNeed need_of(const BenchArguments& o) {
   ServingNeed need{.cache_dtype = o.cache};
   if (!o.trace.empty() || o.depths.empty() || o.batches.empty()) return need;
   need.context = *std::ranges::max_element(o.depths) + std::max(o.prefill, o.decode);
@@ -36,7 +36,7 @@ ServingNeed need_of(const Options& o) {
 }
 
 // A folder's weights, or for a config.json alone random ones.
-Pretrained load(const Options& o) {
+Pretrained load(const BenchArguments& o) {
   ConfigWarnings warnings;
   if (fs::is_directory(o.model)) {
     for (const auto& entry : fs::directory_iterator(o.model)) {
@@ -57,12 +57,12 @@ Pretrained load(const Options& o) {
 }
 
 // Of a config's random weights, or what a folder's config says.
-std::string format_name(const Options& o, const ModelConfig& config) {
+std::string format_name(const BenchArguments& o, const ModelConfig& config) {
   if (!o.format.empty()) return o.format;
   return fs::is_directory(o.model) ? std::string(stored_format(config).name) : "bf16";
 }
 
-int run(const Options& o) {
+int run_bench(const BenchArguments& o) {
   const Pretrained pretrained = load(o);
   Transformer& model = *pretrained.model;
   if (!o.trace.empty()) {
@@ -118,7 +118,7 @@ void add_bench(Cli& cli) {
       "are measured before and after each row; one whose roofs differ by a tenth is repeated "
       "once,\n"
       "then called unstable.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<BenchArguments>();
   add_option(command, "MODEL", o->model, "model folder or config.json").required();
   add_option(command, "--prefill", o->prefill, "tokens of a prompt (512)").range(0, 1 << 20);
   add_option(command, "--decode", o->decode, "tokens generated (128)").range(0, 1 << 20);
@@ -136,7 +136,7 @@ void add_bench(Cli& cli) {
   add_prompt_precision(command, o->precision);
   add_json(command, o->json);
   add_threads(command);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_bench(*o); });
 }
 
 }  // namespace hadal

@@ -13,7 +13,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct BenchTrainArguments {
   std::string recipe;
   std::vector<std::string> sets;
   TrainBenchOptions bench;
@@ -115,7 +115,7 @@ void print_bench(const Measured& m) {
   memory("process, peak", b.peak_rss);
 }
 
-int run(const Options& o) {
+int run_bench_train(const BenchTrainArguments& o) {
   const TrainRecipe recipe = load_recipe(o.recipe, o.sets);
   if (recipe.run.threads > 0) set_num_threads(recipe.run.threads);
   Measured measured;
@@ -139,7 +139,7 @@ void add_bench_train(Cli& cli) {
       "  hadal bench-train recipes/bench_45m.toml --set run.precision=bf16\n"
       "  hadal bench-train recipes/bench_45m.toml --json --threads 1\n"
       "The model of the recipe on random tokens; nothing is read or written but the tokenizer.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<BenchTrainArguments>();
   add_option(command, "RECIPE", o->recipe, "TOML file").required();
   add_option(command, "--set", o->sets, "KEY=VALUE: instead of what the recipe says").repeatable();
   add_option(command, "--steps", o->bench.steps, "steps that are timed").range(1, 1000000);
@@ -149,7 +149,7 @@ void add_bench_train(Cli& cli) {
       .real_range(0, 1e6);
   add_json(command, o->json);
   add_threads(command);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_bench_train(*o); });
 }
 
 }  // namespace hadal

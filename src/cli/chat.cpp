@@ -22,14 +22,14 @@ constexpr const char* kHelp =
     "/exit           or the end of the input\n"
     "Ctrl-C stops a reply.\n";
 
-struct Options {
+struct ChatArguments {
   std::string model, template_file, system;
   GenerationArgs args;
 };
 
 class Chat {
  public:
-  explicit Chat(Options o)
+  explicit Chat(ChatArguments o)
       : o_(std::move(o)),
         template_(ChatTemplate::load(o_.template_file.empty() ? o_.model : o_.template_file,
                                      config_beside_model())),
@@ -114,7 +114,7 @@ class Chat {
     messages_ = std::move(messages);
   }
 
-  Options o_;
+  ChatArguments o_;
   ChatTemplate template_;
   TextGenerator generator_;
   OrderedJson messages_;
@@ -127,7 +127,7 @@ void add_chat(Cli& cli) {
   CLI::App* command = add_command(cli, "chat", "talk with a model",
                                   "  hadal chat MODEL --temperature 0.7\n"
                                   "  echo \"What is 2 + 2?\" | hadal chat MODEL\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ChatArguments>();
   o->args.request.max_tokens = 1024;
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "--template", o->template_file, "chat template instead of the model's")

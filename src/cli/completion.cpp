@@ -9,15 +9,15 @@
 namespace hadal {
 namespace {
 
-struct Entry {
+struct CompletionEntry {
   std::string command, description;
   std::vector<std::string> words;  // options and sub-commands
 };
 
-std::vector<Entry> entries_of(const CLI::App& app) {
-  std::vector<Entry> entries;
+std::vector<CompletionEntry> entries_of(const CLI::App& app) {
+  std::vector<CompletionEntry> entries;
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    Entry entry{command->get_name(), command->get_description(), {}};
+    CompletionEntry entry{command->get_name(), command->get_description(), {}};
     const std::function<void(const CLI::App*)> collect = [&](const CLI::App* part) {
       for (const CLI::Option* option : part->get_options()) {
         for (const std::string& name : option->get_lnames()) entry.words.push_back("--" + name);
@@ -41,9 +41,9 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string bash_script(const std::vector<Entry>& entries) {
+std::string bash_script(const std::vector<CompletionEntry>& entries) {
   std::string cases, commands;
-  for (const Entry& e : entries) {
+  for (const CompletionEntry& e : entries) {
     commands += (commands.empty() ? "" : " ") + e.command;
     cases += fmt::format("    {}) words=\"{}\" ;;\n", e.command, joined(e.words));
   }
@@ -63,9 +63,9 @@ std::string bash_script(const std::vector<Entry>& entries) {
       commands, cases);
 }
 
-std::string zsh_script(const std::vector<Entry>& entries) {
+std::string zsh_script(const std::vector<CompletionEntry>& entries) {
   std::string cases, commands;
-  for (const Entry& e : entries) {
+  for (const CompletionEntry& e : entries) {
     commands += fmt::format("    '{}:{}'\n", e.command, e.description);
     cases += fmt::format("    {}) compadd -- {}; _files ;;\n", e.command, joined(e.words));
   }
@@ -83,9 +83,9 @@ std::string zsh_script(const std::vector<Entry>& entries) {
       commands, cases);
 }
 
-std::string fish_script(const std::vector<Entry>& entries) {
+std::string fish_script(const std::vector<CompletionEntry>& entries) {
   std::string text;
-  for (const Entry& e : entries) {
+  for (const CompletionEntry& e : entries) {
     text += fmt::format("complete -c hadal -n __fish_use_subcommand -a {} -d '{}'\n", e.command,
                         e.description);
     for (const std::string& word : e.words) {
@@ -107,7 +107,7 @@ void add_completion(Cli& cli) {
       .required()
       .one_of({"bash", "zsh", "fish"});
   on_run(cli, command, [&cli, shell] {
-    const std::vector<Entry> entries = entries_of(cli.app);
+    const std::vector<CompletionEntry> entries = entries_of(cli.app);
     std::cout << (*shell == "bash"  ? bash_script(entries)
                   : *shell == "zsh" ? zsh_script(entries)
                                     : fish_script(entries));

@@ -13,12 +13,12 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct DemoArguments {
   DemoOptions demo;
   bool json = false;
 };
 
-int run(const Options& o) {
+int run_demo(const DemoArguments& o) {
   ProgressLine line;
   const DemoEvents events{
       .say = [&](const std::string& text) { line.keep(text); },
@@ -50,7 +50,7 @@ void add_demo(Cli& cli) {
       "  hadal demo --steps 300 --seed 7 --json\n"
       "Writes its own corpus; needs no data. The same seed and steps give the same numbers on the\n"
       "same machine.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DemoArguments>();
   add_option(command, "--seed", o->demo.seed, "of corpus, weights and order (1)");
   add_option(command, "--steps", o->demo.steps, "training steps (default: the recipe's)")
       .range(1, int64_t{1} << 30);
@@ -65,7 +65,7 @@ void add_demo(Cli& cli) {
       .repeatable();
   add_threads(command);
   add_json(command, o->json);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_demo(*o); });
 }
 
 }  // namespace hadal

@@ -11,13 +11,13 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct ExportArguments {
   std::string run, out, format = "fp32";
   int64_t step = -1;
   bool ema = false;
 };
 
-fs::path chosen(const Options& o) {
+fs::path chosen(const ExportArguments& o) {
   if (o.step >= 0) return checkpoint_of_step(o.run, o.step);
   std::vector<std::string> passed_over;
   const std::optional<fs::path> newest = newest_checkpoint(o.run, passed_over);
@@ -26,7 +26,7 @@ fs::path chosen(const Options& o) {
   return *newest;
 }
 
-int run(const Options& o) {
+int run_export(const ExportArguments& o) {
   const fs::path checkpoint = chosen(o);
   const auto model = load_fp32_model(checkpoint.string(), o.ema);
   if (o.ema) load_averages(*model, checkpoint);
@@ -45,7 +45,7 @@ void add_export(Cli& cli) {
                   "  hadal export runs/text --step 200 --out model\n"
                   "  hadal export runs/text --out model --format bf16\n"
                   "  hadal export runs/text --step 200 --ema --out model\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ExportArguments>();
   add_option(command, "RUN", o->run, "folder of a run").required();
   add_option(command, "--step", o->step, "step of the checkpoint; default: the newest")
       .type_name("N");
@@ -53,7 +53,7 @@ void add_export(Cli& cli) {
   add_option(command, "--out", o->out, "folder to write").required().type_name("DIR");
   add_option(command, "--format,--dtype", o->format, "how the weights are stored (default fp32)")
       .one_of({"fp32", "bf16", "fp8"});
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_export(*o); });
 }
 
 }  // namespace hadal

@@ -13,7 +13,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct GenerateArguments {
   std::string model, prompt_file;
   std::vector<std::string> prompts;
   GenerationArgs args;
@@ -44,7 +44,7 @@ void read_prompts(const std::string& path, std::vector<std::string>& prompts) {
   }
 }
 
-int run(Options o) {
+int run_generate(GenerateArguments o) {
   finish_generation_args(o.args);
   if (!o.prompt_file.empty()) read_prompts(o.prompt_file, o.prompts);
   HADAL_CHECK(!o.prompts.empty(), kUsage, "no prompt: give -p TEXT or --prompts FILE");
@@ -91,7 +91,7 @@ void add_generate(Cli& cli) {
       "  hadal generate MODEL --prompts questions.jsonl --temperature 0.7 --seed 3 --json\n"
       "The same seed gives the same tokens, alone and beside others, with and without "
       "speculation.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<GenerateArguments>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "-p,--prompt", o->prompts, "text to go on from; repeatable")
       .type_name("TEXT")
@@ -104,7 +104,7 @@ void add_generate(Cli& cli) {
   add_flag(command, "--plain", o->plain, "special tokens in the prompt are ordinary text");
   add_threads(command);
   add_json(command, o->json, "one JSON object a text");
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_generate(*o); });
 }
 
 }  // namespace hadal

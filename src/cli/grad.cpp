@@ -6,7 +6,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct GradArguments {
   std::string model, out;
   TokenInput input;
   Precision precision = Precision::kFp32;
@@ -17,7 +17,7 @@ bool takes_part(const Param& p, const ModelConfig& config) {
   return p.gradient != nullptr && p.layer < config.num_hidden_layers;
 }
 
-int run(const Options& o) {
+int run_grad(const GradArguments& o) {
   const auto model = load_fp32_model(o.model, true);
   const ModelConfig& config = model->config();
   const std::vector<int32_t> ids = token_ids(o.input, o.model, config, 2);
@@ -53,13 +53,13 @@ void add_grad(Cli& cli) {
       "  hadal grad MODEL --ids 1,2,3 --out grad.safetensors\n"
       "Tensors: loss [1], the mean cross-entropy of positions 1..T-1 given their past without\n"
       "auxiliary terms; grad.NAME for every tensor of the checkpoint, one per expert.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<GradArguments>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_token_input(command, o->input);
   add_option(command, "--out", o->out, "file to write").required().type_name("FILE");
   add_precision(command, o->precision);
   add_threads(command);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_grad(*o); });
 }
 
 }  // namespace hadal

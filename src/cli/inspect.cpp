@@ -11,13 +11,13 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct InspectArguments {
   std::string model, format;  // of the weights; empty: what config.json says
   bool memory = false, json = false;
   ServingNeed need;
 };
 
-int run(const Options& o) {
+int run_inspect(const InspectArguments& o) {
   ConfigWarnings warnings;
   const ModelConfig config = load_config(o.model, warnings);
   for (const std::string& line : warnings.lines) spdlog::warn("{}", line);
@@ -47,7 +47,7 @@ void add_inspect(Cli& cli) {
       "  hadal inspect MODEL\n"
       "  hadal inspect config.json --json\n"
       "  hadal inspect config.json --memory --context 32768 --batch 4 --format int4\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<InspectArguments>();
   add_option(command, "MODEL", o->model, "model folder or config.json").required();
   add_flag(command, "--memory", o->memory,
            "what serving it takes, and the speed that this machine's read roof allows");
@@ -62,7 +62,7 @@ void add_inspect(Cli& cli) {
       command, [o](DType dtype) { o->need.cache_dtype = dtype; },
       "with --memory: of the KV cache, bf16, fp32 or fp8 (bf16)");
   add_json(command, o->json);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_inspect(*o); });
 }
 
 }  // namespace hadal

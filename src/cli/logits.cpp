@@ -6,7 +6,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct LogitsArguments {
   std::string model, out;
   TokenInput input;
   Precision precision = Precision::kFp32;
@@ -16,7 +16,7 @@ std::span<const std::byte> bytes_of(const Tensor<float, 2>& t) {
   return std::as_bytes(std::span(t.data(), static_cast<size_t>(t.size())));
 }
 
-int run(const Options& o) {
+int run_logits(const LogitsArguments& o) {
   const auto model = load_fp32_model(o.model, false);
   const std::vector<int32_t> ids = token_ids(o.input, o.model, model->config(), 1);
   const auto length = static_cast<int64_t>(ids.size());
@@ -45,13 +45,13 @@ void add_logits(Cli& cli) {
       cli, "logits", "write the logits of every position into a safetensors file",
       "  hadal logits MODEL --ids 1,2,3 --out logits.safetensors\n"
       "Tensors: logits [T, V]; mtp_logits [T-1, V] when the model has an MTP module.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<LogitsArguments>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_token_input(command, o->input);
   add_option(command, "--out", o->out, "file to write").required().type_name("FILE");
   add_precision(command, o->precision);
   add_threads(command);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_logits(*o); });
 }
 
 }  // namespace hadal

@@ -13,7 +13,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct QuantizeArguments {
   std::string model, out, format;
   bool json = false;
 };
@@ -25,7 +25,7 @@ std::string bar(double share) {
          std::string(static_cast<size_t>(kWidth - full), ' ') + "]";
 }
 
-int run(const Options& o) {
+int run_quantize(const QuantizeArguments& o) {
   const ModelFormat& format = find_model_format(o.format);
   ConfigWarnings warnings;
   ProgressLine progress;
@@ -62,7 +62,7 @@ void add_quantize(Cli& cli) {
                                   "OUT is a new Hugging Face folder, which every command takes as "
                                   "MODEL. int4 keeps attention,\n"
                                   "shared experts and the head in int8; int4-uniform does not.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<QuantizeArguments>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "OUT", o->out, "folder to write").required();
   std::vector<std::string> names;
@@ -72,7 +72,7 @@ void add_quantize(Cli& cli) {
       .type_name("F");
   add_threads(command);
   add_json(command, o->json);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_quantize(*o); });
 }
 
 }  // namespace hadal

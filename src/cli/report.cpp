@@ -8,12 +8,12 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct ReportArguments {
   std::vector<std::string> runs;
   std::string out = "report.html", title = "Training report";
 };
 
-int run(const Options& o) {
+int run_report(const ReportArguments& o) {
   const std::vector<RunHistory> runs =
       load_histories(std::vector<fs::path>(o.runs.begin(), o.runs.end()));
   const std::string page = report_html(runs, o.title);
@@ -31,11 +31,11 @@ void add_report(Cli& cli) {
       "  hadal report runs/a runs/b --out report.html\n"
       "The page is one file and needs no network. A run that still goes on may be looked at "
       "too.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ReportArguments>();
   add_option(command, "RUN", o->runs, "folders of runs (hadal train --out)").required();
   add_option(command, "--out", o->out, "the page (report.html)").type_name("FILE");
   add_option(command, "--title", o->title, "its heading").type_name("TEXT");
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_report(*o); });
 }
 
 }  // namespace hadal

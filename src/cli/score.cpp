@@ -16,7 +16,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct ScoreArguments {
   std::string model, file, against;
   std::optional<DType> cache;
   ScoreOptions score;
@@ -24,7 +24,7 @@ struct Options {
 };
 
 // Of the reference while `beside` is loaded, which is another model.
-LoadOptions load_options(const Options& o, const Transformer* beside = nullptr) {
+LoadOptions load_options(const ScoreArguments& o, const Transformer* beside = nullptr) {
   LoadOptions options;
   options.serving =
       ServingNeed{.context = o.score.context, .cache_dtype = o.cache.value_or(DType::kBF16)};
@@ -36,7 +36,7 @@ LoadOptions load_options(const Options& o, const Transformer* beside = nullptr) 
   return options;
 }
 
-int run_against(const Options& o) {
+int run_against(const ScoreArguments& o) {
   const Pretrained model = load_for_serving(o.model, load_options(o));
   std::error_code ignored;                                        // the loader says what is wrong
   const bool same = fs::equivalent(o.model, o.against, ignored);  // and then its pages of files
@@ -70,7 +70,7 @@ int run_against(const Options& o) {
   return 0;
 }
 
-int run(const Options& o) {
+int run_score(const ScoreArguments& o) {
   if (!o.against.empty()) return run_against(o);
   HADAL_CHECK(!o.cache, kUsage, "--cache-dtype says what to compare --against a model");
   LoadOptions options = load_options(o);
@@ -110,7 +110,7 @@ void add_score(Cli& cli) {
       "  hadal score MODEL story.txt --against MODEL --cache-dtype fp8\n"
       "What a smaller KV cache costs.\n"
       "Without --against weights are read as FP32; with --allow-paging as they are stored.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ScoreArguments>();
   add_option(command, "MODEL", o->model, "model folder").required();
   add_option(command, "FILE", o->file, ".txt, .jsonl, or .zst of them").required();
   add_option(command, "--against", o->against, "model folder to compare the predictions with")
@@ -129,7 +129,7 @@ void add_score(Cli& cli) {
   add_precision(command, o->score.precision);
   add_threads(command);
   add_json(command, o->json);
-  on_run(cli, command, [o] { return run(*o); });
+  on_run(cli, command, [o] { return run_score(*o); });
 }
 
 }  // namespace hadal

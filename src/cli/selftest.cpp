@@ -67,7 +67,7 @@ void print_report(const SelftestReport& report) {
   row("int8", report.roofs.int8_gops, "GOP/s");
 }
 
-int run(bool json) {
+int run_selftest(bool json) {
   const SelftestReport report = selftest();
   if (json) {
     print_json(report_json(report));
@@ -90,7 +90,7 @@ void add_selftest(Cli& cli) {
   auto json = std::make_shared<bool>(false);
   add_json(command, *json);
   add_threads(command);
-  on_run(cli, command, [json] { return run(*json); });
+  on_run(cli, command, [json] { return run_selftest(*json); });
 }
 
 }  // namespace hadal

@@ -9,11 +9,11 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct TemplateArguments {
   std::string model, tokenizer_config, file;
 };
 
-int render(const Options& o) {
+int render(const TemplateArguments& o) {
   const ChatTemplate chat = ChatTemplate::load(o.model, o.tokenizer_config);
   const std::string text = read_file(o.file);
   int64_t number = 0;
@@ -45,7 +45,7 @@ void add_template(Cli& cli) {
       "A line is {\"messages\": [...], \"add_generation_prompt\": true}; other keys, such as "
       "tools,\n"
       "are variables of the template.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TemplateArguments>();
   add_option(command, "MODEL", o->model, "model folder, a .jinja file or a tokenizer_config.json")
       .required();
   add_option(command, "--tokenizer-config", o->tokenizer_config,

@@ -8,7 +8,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct TokenizeArguments {
   std::string tokenizer, file;
   bool plain = false, skip_special = false;
 };
@@ -32,7 +32,7 @@ void for_each_line(const std::string& file, const char* key, Fn fn) {
   }
 }
 
-int tokenize(const Options& o) {
+int tokenize(const TokenizeArguments& o) {
   const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
   for_each_line(o.file, "text", [&](const Json& value, const std::string& where) {
     const auto ids = tokenizer.encode(json_string(value, where), {.special = !o.plain});
@@ -45,7 +45,7 @@ int tokenize(const Options& o) {
   return 0;
 }
 
-int detokenize(const Options& o) {
+int detokenize(const TokenizeArguments& o) {
   const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
   for_each_line(o.file, "ids", [&](const Json& value, const std::string& where) {
     std::vector<int32_t> ids;
@@ -66,7 +66,7 @@ void add_tokenize(Cli& cli) {
   CLI::App* command =
       add_command(cli, "tokenize", "token ids of texts: a JSON array a line",
                   "  hadal tokenize MODEL --jsonl texts.jsonl    lines of {\"text\": ...}\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TokenizeArguments>();
   add_option(command, "MODEL", o->tokenizer, "model folder, or a tokenizer.json").required();
   add_option(command, "--jsonl", o->file, "lines of {\"text\": ...}").required().type_name("FILE");
   add_flag(command, "--plain", o->plain, "special tokens written in a text are ordinary text");
@@ -77,7 +77,7 @@ void add_detokenize(Cli& cli) {
   CLI::App* command =
       add_command(cli, "detokenize", "texts of token ids: a JSON string a line",
                   "  hadal detokenize MODEL --jsonl ids.jsonl    lines of {\"ids\": [...]}\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TokenizeArguments>();
   add_option(command, "MODEL", o->tokenizer, "model folder, or a tokenizer.json").required();
   add_option(command, "--jsonl", o->file, "lines of {\"ids\": [...]}").required().type_name("FILE");
   add_flag(command, "--skip-special", o->skip_special, "leave special tokens out");

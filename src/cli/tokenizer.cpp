@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct TokenizerArguments {
   std::vector<std::string> input;
   std::string out;
   bool fim = false;
@@ -21,7 +21,7 @@ struct Options {
 const std::vector<SpecialToken> kFimTokenNames{
     {"<｜fim▁hole｜>", false}, {"<｜fim▁begin｜>", false}, {"<｜fim▁end｜>", false}};
 
-int train(const Options& o) {
+int train(const TokenizerArguments& o) {
   BpeTrainOptions options = o.train;
   if (o.fim) options.added_tokens = kFimTokenNames;
   BpeTrainer trainer(options);
@@ -45,7 +45,7 @@ void add_tokenizer(Cli& cli) {
       group, "train", "byte-level BPE from text",
       "  hadal tokenizer train --input a.txt b.jsonl.zst --vocab-size 8192 --out tokenizer.json\n"
       "tokenizer_config.json is written beside it.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TokenizerArguments>();
   add_option(command, "--input", o->input, "files: .txt, .jsonl, .zst of them; * and ? in names")
       .required()
       .type_name("FILE...");

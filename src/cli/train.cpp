@@ -14,19 +14,19 @@
 namespace hadal {
 namespace {
 
-struct Options {
+struct TrainArguments {
   std::string recipe, out;
   std::vector<std::string> sets, allowed;
   bool resume = false, explain = false, json = false;
 };
 
-TrainRecipe recipe_of(const Options& o) {
+TrainRecipe recipe_of(const TrainArguments& o) {
   TrainRecipe recipe = load_recipe(o.recipe, o.sets);
   if (!o.out.empty()) recipe.run.out = o.out;
   return recipe;
 }
 
-int run(const Options& o, const Cli& cli) {
+int run_train(const TrainArguments& o, const Cli& cli) {
   const TrainRecipe recipe = recipe_of(o);
   if (o.explain) {
     std::cout << explain_recipe(recipe);
@@ -69,7 +69,7 @@ void add_train(Cli& cli) {
       "The model ends in DIR/model, the log of every step in DIR/metrics.jsonl. Ctrl-C (SIGINT, "
       "SIGTERM)\n"
       "finishes the step, saves, and prints the command that goes on; twice stops at once.\n");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TrainArguments>();
   add_option(command, "RECIPE", o->recipe, "recipe, TOML").required();
   add_option(command, "--out", o->out, "folder of the run; default: the recipe's run.out")
       .type_name("DIR");
@@ -84,7 +84,7 @@ void add_train(Cli& cli) {
   add_flag(command, "--explain", o->explain, "print every key, its value and meaning, and stop");
   add_json(command, o->json, "print one JSON object at the end");
   add_threads(command);
-  on_run(cli, command, [o, &cli] { return run(*o, cli); });
+  on_run(cli, command, [o, &cli] { return run_train(*o, cli); });
 }
 
 }  // namespace hadal

@@ -143,6 +143,22 @@ const Json& json_array(const Json& value, const std::string& where) {
   return value;
 }
 
+const Json& json_member(const Json& object, const char* key, const std::string& where) {
+  const auto found = object.find(key);
+  HADAL_CHECK(found != object.end(), kFormat, where, ": key \"", key, "\" is missing");
+  return *found;
+}
+
+const Json* json_member_or_null(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool json_bool_or(const Json& object, const char* key, bool otherwise, const std::string& where) {
+  const Json* found = json_member_or_null(object, key);
+  return found == nullptr ? otherwise : json_bool(*found, str(where, ".", key));
+}
+
 std::string json_brief(const Json& value) {
   // Large containers are not dumped whole only to be cut.
   if (value.is_object() && value.size() > 4) return str("an object of ", value.size(), " keys");

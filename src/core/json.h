@@ -24,6 +24,11 @@ bool json_bool(const Json& value, const std::string& where);
 const std::string& json_string(const Json& value, const std::string& where);
 const Json& json_object(const Json& value, const std::string& where);
 const Json& json_array(const Json& value, const std::string& where);
+// The value of a key, which must be there.
+const Json& json_member(const Json& object, const char* key, const std::string& where);
+// Null when the key is not there or its value is null.
+const Json* json_member_or_null(const Json& object, const char* key);
+bool json_bool_or(const Json& object, const char* key, bool otherwise, const std::string& where);
 // A value as short text for a message: at most 60 characters.
 std::string json_brief(const Json& value);
 

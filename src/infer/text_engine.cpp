@@ -11,7 +11,7 @@ struct Sample {
   GeneratedText out;
 };
 
-struct Texts {
+struct StreamedTexts {
   TextRequest request;  // its callbacks
   std::vector<Sample> samples;
 
@@ -35,7 +35,7 @@ void TextEngine::submit(TextRequest request) {
   r.end_tokens = {config.eos_token_ids.begin(), config.eos_token_ids.end()};
   r.prompt =
       tokenizer_.encode(request.prompt, {.special = request.special, .add_special_tokens = true});
-  auto texts = std::make_shared<Texts>();
+  auto texts = std::make_shared<StreamedTexts>();
   const TextStream begin(tokenizer_, request.stops);
   texts->samples.assign(static_cast<size_t>(std::max<int64_t>(r.samples, 0)), {begin, {}});
   texts->request = std::move(request);

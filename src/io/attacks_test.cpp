@@ -12,7 +12,7 @@ namespace {
 
 using Reasons = std::map<std::string, std::string>;  // file without extension -> words of the error
 
-const Reasons kSafetensors{
+const Reasons kSafetensorsReasons{
     {"file_empty", "has 0 bytes, expected at least the 8"},
     {"file_of_7_bytes", "has 7 bytes, expected at least the 8"},
     {"length_0", "header length is 0, expected at least 8"},
@@ -75,7 +75,7 @@ const Reasons kSafetensors{
     {"data_cut_off", "tensor \"b\": data_offsets [8, 16) lie beyond the file, which has 15 bytes"},
 };
 
-const Reasons kIndex{
+const Reasons kIndexReasons{
     {"empty", "not valid JSON"},
     {"not_json", "not valid JSON"},
     {"not_object", "is [\"a\"], expected an object"},
@@ -124,19 +124,19 @@ void expect_all_refused(const std::string& kind, const Reasons& reasons, Attack 
 }
 
 TEST(Attacks, safetensors_files_are_refused_on_disk) {
-  expect_all_refused("safetensors", kSafetensors,
+  expect_all_refused("safetensors", kSafetensorsReasons,
                      [](const fs::path& path) { SafetensorsFile file(path); });
 }
 
 TEST(Attacks, safetensors_headers_are_refused_in_memory) {
-  expect_all_refused("safetensors", kSafetensors, [](const fs::path& path) {
+  expect_all_refused("safetensors", kSafetensorsReasons, [](const fs::path& path) {
     const std::string bytes = read_file(path);
     parse_header(std::as_bytes(std::span(bytes.data(), bytes.size())), path.string());
   });
 }
 
 TEST(Attacks, indices_are_refused) {
-  expect_all_refused("index", kIndex,
+  expect_all_refused("index", kIndexReasons,
                      [](const fs::path& path) { parse_index(read_file(path), path.string()); });
 }
 

@@ -8,8 +8,6 @@
 namespace hadal {
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 28;
 
 // A link that leads nowhere exists too: opening it says what is wrong.
@@ -38,9 +36,10 @@ bool is_pickle(const fs::path& path) {
     if (path.extension() == ".safetensors") shard = path.filename();
   }
   HADAL_CHECK(shard.empty(), kIo, folder.string(), " holds ", quote_name(shard.string()),
-              " but neither ", kSingleFile, " nor ", kIndexFile, ": a copy that was interrupted?");
-  throw Error(ErrorKind::kIo,
-              str(folder.string(), " holds neither ", kSingleFile, " nor ", kIndexFile));
+              " but neither ", kCheckpointFile, " nor ", kCheckpointIndexFile,
+              ": a copy that was interrupted?");
+  throw Error(ErrorKind::kIo, str(folder.string(), " holds neither ", kCheckpointFile, " nor ",
+                                  kCheckpointIndexFile));
 }
 
 }  // namespace
@@ -51,14 +50,14 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
     HADAL_CHECK(is_there(folder), kIo, folder.string(), ": no such folder");
     if (is_pickle(folder)) refuse_pickle(folder);
     throw Error(ErrorKind::kIo, str(folder.string(), " is not a folder; expected a folder with ",
-                                    kSingleFile, " or ", kIndexFile));
+                                    kCheckpointFile, " or ", kCheckpointIndexFile));
   }
   Checkpoint checkpoint;
   checkpoint.folder_ = folder;
-  if (is_there(folder / kSingleFile)) {
-    checkpoint.add_shard(folder / kSingleFile, nullptr);
-  } else if (is_there(folder / kIndexFile)) {
-    checkpoint.add_all_shards(folder / kIndexFile);
+  if (is_there(folder / kCheckpointFile)) {
+    checkpoint.add_shard(folder / kCheckpointFile, nullptr);
+  } else if (is_there(folder / kCheckpointIndexFile)) {
+    checkpoint.add_all_shards(folder / kCheckpointIndexFile);
   } else {
     refuse_without_weights(folder);
   }
@@ -87,9 +86,9 @@ void Checkpoint::add_shard(const fs::path& path, const CheckpointIndex* index) {
     if (index != nullptr) {
       const auto named = index->weight_map.find(tensor.name);
       HADAL_CHECK(named != index->weight_map.end(), kFormat, shard.where(tensor), " is not in ",
-                  kIndexFile);
+                  kCheckpointIndexFile);
       HADAL_CHECK(named->second == path.filename(), kFormat, shard.where(tensor), ", but ",
-                  kIndexFile, " says that it is in ", quote_name(named->second));
+                  kCheckpointIndexFile, " says that it is in ", quote_name(named->second));
     }
     entries_.emplace(tensor.name, Entry{&shard, &tensor});
     total_bytes_ += tensor.bytes();

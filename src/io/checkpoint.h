@@ -14,7 +14,11 @@
 
 namespace hadal {
 
-// model.safetensors.index.json: which file holds which tensor.
+// The files of a Hugging Face folder that hold or name its tensors.
+inline constexpr const char* kCheckpointFile = "model.safetensors";
+inline constexpr const char* kCheckpointIndexFile = "model.safetensors.index.json";
+
+// kCheckpointIndexFile: which file holds which tensor.
 struct CheckpointIndex {
   std::map<std::string, std::string> weight_map;  // tensor -> file name, without any folder
   std::optional<int64_t> total_size;

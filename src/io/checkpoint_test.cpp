@@ -9,7 +9,6 @@
 namespace hadal {
 namespace {
 
-constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kFirst = "model-00001-of-00002.safetensors";
 constexpr const char* kSecond = "model-00002-of-00002.safetensors";
 
@@ -35,7 +34,7 @@ struct TwoShards {
     write_file(folder / kSecond, {{"c", DType::kF32, {3}}});
   }
   Checkpoint open() const {
-    write_file_atomically(folder / kIndex, index.dump());
+    write_file_atomically(folder / kCheckpointIndexFile, index.dump());
     return Checkpoint::open(folder);
   }
 };
@@ -96,8 +95,9 @@ TEST(Checkpoint, total_size_is_the_bytes_or_twice_the_numbers_or_left_out) {
   EXPECT_NO_THROW(model.open());
   for (int64_t lie : {0, 6, 19, 21, 24, 1 << 30}) {
     model.index["metadata"]["total_size"] = lie;
-    EXPECT_ERROR(model.open(), kFormat,
-                 str(kIndex, ": total_size is ", lie, ", but the tensors have 20 bytes"));
+    EXPECT_ERROR(
+        model.open(), kFormat,
+        str(kCheckpointIndexFile, ": total_size is ", lie, ", but the tensors have 20 bytes"));
   }
 }
 
@@ -109,12 +109,13 @@ TEST(Checkpoint, an_index_that_does_not_fit_its_shards_is_refused) {
                str("tensor \"d\" is not in shard \"", kSecond, "\", where weight_map says it is"));
   model.index = good.index;
   model.index["weight_map"].erase("b");
-  EXPECT_ERROR(model.open(), kFormat, str(kFirst, ": tensor \"b\" is not in ", kIndex));
+  EXPECT_ERROR(model.open(), kFormat,
+               str(kFirst, ": tensor \"b\" is not in ", kCheckpointIndexFile));
   model.index = good.index;
   model.index["weight_map"]["b"] = kSecond;
-  EXPECT_ERROR(
-      model.open(), kFormat,
-      str(kFirst, ": tensor \"b\", but ", kIndex, " says that it is in \"", kSecond, "\""));
+  EXPECT_ERROR(model.open(), kFormat,
+               str(kFirst, ": tensor \"b\", but ", kCheckpointIndexFile, " says that it is in \"",
+                   kSecond, "\""));
   model.index = good.index;
   model.index["weight_map"]["d"] = "model-00003-of-00002.safetensors";
   EXPECT_ERROR(
@@ -125,9 +126,9 @@ TEST(Checkpoint, an_index_that_does_not_fit_its_shards_is_refused) {
 TEST(Checkpoint, a_tensor_in_two_shards_is_refused) {
   const TwoShards model;
   write_file(model.folder / kSecond, {{"b", DType::kBF16, {2}}, {"c", DType::kF32, {3}}});
-  EXPECT_ERROR(
-      model.open(), kFormat,
-      str(kSecond, ": tensor \"b\", but ", kIndex, " says that it is in \"", kFirst, "\""));
+  EXPECT_ERROR(model.open(), kFormat,
+               str(kSecond, ": tensor \"b\", but ", kCheckpointIndexFile, " says that it is in \"",
+                   kFirst, "\""));
 }
 
 TEST(Checkpoint, a_broken_or_special_shard_is_refused_by_name) {
@@ -147,9 +148,10 @@ TEST(Checkpoint, a_broken_or_special_shard_is_refused_by_name) {
   fs::remove(shard);
   fs::create_symlink("/dev/zero", shard);
   EXPECT_ERROR(model.open(), kIo, str(kSecond, " is a symbolic link"));
-  fs::remove(model.folder / kIndex);
-  fs::create_symlink("/etc/passwd", model.folder / kIndex);
-  EXPECT_ERROR(Checkpoint::open(model.folder), kIo, str(kIndex, " is a symbolic link"));
+  fs::remove(model.folder / kCheckpointIndexFile);
+  fs::create_symlink("/etc/passwd", model.folder / kCheckpointIndexFile);
+  EXPECT_ERROR(Checkpoint::open(model.folder), kIo,
+               str(kCheckpointIndexFile, " is a symbolic link"));
 }
 
 TEST(Checkpoint, pickle_files_are_refused_with_advice) {
@@ -197,8 +199,8 @@ TEST(CheckpointWriter, small_models_are_one_file) {
 TEST(CheckpointWriter, larger_ones_are_shards_with_an_index) {
   const fs::path folder = scratch_dir();
   write_model(folder, 24, 5).finish();  // w 16 and v 8 bytes fill a shard to the brim
-  EXPECT_EQ(files_in(folder), (std::vector<std::string>{kFirst, kSecond, kIndex}));
-  const Json index = Json::parse(read_file(folder / kIndex));
+  EXPECT_EQ(files_in(folder), (std::vector<std::string>{kFirst, kSecond, kCheckpointIndexFile}));
+  const Json index = Json::parse(read_file(folder / kCheckpointIndexFile));
   EXPECT_EQ(index["metadata"], (Json{{"total_size", 32}}));
   EXPECT_EQ(index["weight_map"], (Json{{"w", kFirst}, {"v", kFirst}, {"u", kSecond}}));
   const Checkpoint checkpoint = Checkpoint::open(folder);
@@ -252,7 +254,8 @@ TEST(CheckpointWriter, an_interrupted_finish_leaves_no_mixture) {
   EXPECT_ERROR(writer.finish(), kIo, "cannot rename to");
   fs::remove(second);
   write_file_atomically(second, old_second);
-  EXPECT_ERROR(Checkpoint::open(folder), kIo, str("but neither model.safetensors nor ", kIndex));
+  EXPECT_ERROR(Checkpoint::open(folder), kIo,
+               str("but neither model.safetensors nor ", kCheckpointIndexFile));
 
   // Over a single file the old model stays until the index of the new one stands.
   const fs::path other = scratch_dir();

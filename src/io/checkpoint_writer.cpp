@@ -10,9 +10,6 @@
 namespace hadal {
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
-
 std::string shard_name(size_t number, size_t count) {
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), "model-%05zu-of-%05zu.safetensors", number, count);
@@ -49,7 +46,7 @@ CheckpointWriter::CheckpointWriter(const fs::path& folder, const std::vector<Ten
   }
   make_folder(folder);
   for (size_t i = 0; i < shards.size(); ++i) {
-    files_.push_back(shards.size() == 1 ? kSingleFile : shard_name(i + 1, shards.size()));
+    files_.push_back(shards.size() == 1 ? kCheckpointFile : shard_name(i + 1, shards.size()));
     shards_.emplace_back(folder / files_.back(), shards[i]);
   }
 }
@@ -74,13 +71,13 @@ void CheckpointWriter::write(std::string_view name, std::span<const std::byte> b
 void CheckpointWriter::finish() {
   for (const SafetensorsWriter& shard : shards_) shard.check_complete();
   const bool single = shards_.size() == 1;
-  if (!single) remove_file(folder_ / kIndexFile);
+  if (!single) remove_file(folder_ / kCheckpointIndexFile);
   for (SafetensorsWriter& shard : shards_) shard.finish();
   if (single) {
-    remove_file(folder_ / kIndexFile);
+    remove_file(folder_ / kCheckpointIndexFile);
   } else {
     write_index();
-    remove_file(folder_ / kSingleFile);
+    remove_file(folder_ / kCheckpointFile);
   }
   for (const fs::path& path : list_folder(folder_)) {
     const std::string name = path.filename().string();
@@ -93,7 +90,7 @@ void CheckpointWriter::write_index() const {
   Json weight_map = Json::object();
   for (const auto& [name, place] : places_) weight_map[name] = files_[place.shard];
   const Json index{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", weight_map}};
-  write_file_atomically(folder_ / kIndexFile, index.dump(2) + "\n");
+  write_file_atomically(folder_ / kCheckpointIndexFile, index.dump(2) + "\n");
 }
 
 }  // namespace hadal

@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-constexpr float kCanary = -77;
+constexpr float kFp8Canary = -77;
 
 // Every code but NaN, in rows that are further apart than they are long.
 struct Codes {
@@ -44,7 +44,7 @@ struct Codes {
 // y of rows [r0, r1) of x and [i0, i1) of w.
 Matrix run(const Kernels& table, const Codes& w, const Matrix& x, int64_t i0, int64_t i1,
            int64_t r0, int64_t r1) {
-  Matrix y = filled(r1 - r0, i1 - i0 + 4, kCanary);
+  Matrix y = filled(r1 - r0, i1 - i0 + 4, kFp8Canary);
   Fp8Product p{
       w.codes.data() + i0 * w.stride, w.stride, i1 - i0, w.cols, w.scales.data(), w.across, i0};
   p.x = x.row(r0);
@@ -52,11 +52,11 @@ Matrix run(const Kernels& table, const Codes& w, const Matrix& x, int64_t i0, in
   p.rows = r1 - r0;
   p.y = y.data();
   p.y_stride = y.dim(1);
-  std::vector<float> workspace(size_t(p.workspace() + 1), kCanary);
+  std::vector<float> workspace(size_t(p.workspace() + 1), kFp8Canary);
   table.fp8_product(p, workspace.data());
-  EXPECT_EQ(workspace.back(), kCanary);
+  EXPECT_EQ(workspace.back(), kFp8Canary);
   for (int64_t r = 0; r < r1 - r0; ++r) {
-    for (int64_t i = i1 - i0; i < i1 - i0 + 4; ++i) EXPECT_EQ(y.row(r)[i], kCanary);
+    for (int64_t i = i1 - i0; i < i1 - i0 + 4; ++i) EXPECT_EQ(y.row(r)[i], kFp8Canary);
   }
   return clone(In2(y).cols(0, i1 - i0));
 }

@@ -10,13 +10,13 @@
 namespace hadal {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kFp8Nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kFp8Inf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTile = 128;
 
 // ---- products
 
-struct Case {
+struct Fp8Case {
   GemmOp op;
   int64_t m, n, k;
   int64_t a_lanes = 1, b_lanes = 1;  // of a tile
@@ -85,13 +85,13 @@ float reference(const Numbers& a, int64_t i, const Numbers& b, int64_t j, float 
   return c;
 }
 
-void check(const Kernels& table, const Case& c) {
+void check(const Kernels& table, const Fp8Case& c) {
   const bool tn = c.op == GemmOp::kTN, nt = c.op == GemmOp::kNT;
   const Numbers a(c.first + c.m, c.k, !tn, c.a_lanes, c.gather && !tn, 1);
   const Numbers b(c.first + c.n, c.k, nt, c.b_lanes, c.gather && nt, 2);
   const Matrix start = random_matrix(c.m, c.n, 3);
   Matrix got({c.m, c.n + 3});
-  std::fill_n(got.data(), got.size(), kNan);
+  std::fill_n(got.data(), got.size(), kFp8Nan);
   for (int64_t i = 0; c.accumulate && i < c.m; ++i) std::copy_n(start.row(i), c.n, got.row(i));
   Gemm g{
       .op = c.op, .m = c.m, .n = c.n, .k = c.k, .a = a.operand(c.first), .b = b.operand(c.first)};
@@ -144,7 +144,7 @@ TEST(Fp8GemmTest, BeyondEveryBlockSize) {
 TEST(Fp8GemmTest, AScaleThatIsNanSpoilsItsLanesAlone) {
   for_each_tested_family([](const Kernels& table, bool) {
     Numbers a(20, 300, true, 1, false, 1), b(40, 300, true, kTile, false, 2);
-    a.scales[size_t(7 * a.lane_stride() + 1)] = kNan;
+    a.scales[size_t(7 * a.lane_stride() + 1)] = kFp8Nan;
     Matrix c({20, 40});
     Gemm g{.op = GemmOp::kNT, .m = 20, .n = 40, .k = 300, .a = a.operand(0), .b = b.operand(0)};
     g.c = c.data();
@@ -160,7 +160,7 @@ TEST(Fp8GemmTest, AScaleThatIsNanSpoilsItsLanesAlone) {
 // ---- codes
 
 float scale_of(float amax) {
-  if (!std::isfinite(amax)) return kNan;
+  if (!std::isfinite(amax)) return kFp8Nan;
   return amax == 0 ? 1 : std::max(amax / 448, std::numeric_limits<float>::min());
 }
 
@@ -179,8 +179,8 @@ Matrix some_matrix(int64_t rows, int64_t cols, bool finite) {
   for (int64_t c = 0; c < std::min<int64_t>(cols, 140); ++c) x.row(0)[c] = 0;
   for (int64_t c = 0; c < cols; ++c) x.row(1)[c] = 1e-42f * float(c);
   if (!finite) {
-    x.row(2)[0] = kNan;
-    x.row(3)[cols - 1] = -kInf;
+    x.row(2)[0] = kFp8Nan;
+    x.row(3)[cols - 1] = -kFp8Inf;
   }
   return x;
 }
@@ -200,7 +200,7 @@ void expect_tiles(In2 x, const std::vector<int32_t>& rows, int64_t down, int64_t
           finite = finite && std::isfinite(x.row(rows[size_t(r)])[c]);
         }
       }
-      const float scale = finite ? scale_of(amax) : kNan;
+      const float scale = finite ? scale_of(amax) : kFp8Nan;
       const float got = scales[size_t(top / down * per_row + left / across)];
       ASSERT_TRUE(same(got, scale)) << got << ", want " << scale << " at " << top << ", " << left;
       if (!finite) continue;
@@ -358,7 +358,7 @@ TEST(Fp8CodecTest, E5m6IsTheNearestWithScalesThatArePowersOfTwo) {
     }
     std::vector<float> x(130, 1.0f), y(130), scales(2);
     std::vector<uint8_t> codes(200);
-    x[3] = kInf;
+    x[3] = kFp8Inf;
     table.e5m6_encode_row(x.data(), 130, codes.data(), scales.data());
     table.e5m6_decode_row(codes.data(), scales.data(), 130, y.data());
     EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[3]));

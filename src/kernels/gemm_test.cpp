@@ -12,9 +12,9 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr uint32_t kCanary = 0x7fc0ca11;  // a NaN: whoever reads it spoils the result
+constexpr uint32_t kNanCanary = 0x7fc0ca11;  // a NaN: whoever reads it spoils the result
 
-struct Case {
+struct GemmCase {
   GemmOp op;
   int64_t m, n, k;
   bool a_bf16 = false, b_bf16 = false, bf16_arithmetic = false, gather = false;
@@ -28,18 +28,18 @@ struct Case {
 };
 
 // A stored matrix with strided rows, in either type, and the list that picks its rows.
-struct Stored {
+struct StoredMatrix {
   std::vector<float> f;
   std::vector<bf16> h;
   std::vector<int32_t> rows;
   int64_t stride;
   bool is_bf16;
 
-  Stored(int64_t n_rows, int64_t n_cols, bool in_bf16, bool gather, uint64_t stream)
+  StoredMatrix(int64_t n_rows, int64_t n_cols, bool in_bf16, bool gather, uint64_t stream)
       : stride(n_cols + 3), is_bf16(in_bf16) {
     Rng rng(7, stream);
     const int64_t stored_rows = gather ? n_rows + 5 : n_rows;
-    f.assign(size_t(stored_rows * stride), std::bit_cast<float>(kCanary));
+    f.assign(size_t(stored_rows * stride), std::bit_cast<float>(kNanCanary));
     for (int64_t i = 0; i < stored_rows; ++i) {
       for (int64_t j = 0; j < n_cols; ++j) {
         const float x = float(rng.normal());
@@ -63,10 +63,10 @@ struct Stored {
   }
 };
 
-struct Problem {
-  Case c;
-  Stored a, b;
-  explicit Problem(const Case& which)
+struct GemmProblem {
+  GemmCase c;
+  StoredMatrix a, b;
+  explicit GemmProblem(const GemmCase& which)
       : c(which),
         a(c.op == GemmOp::kTN ? c.k : c.m, c.op == GemmOp::kTN ? c.m : c.k, c.a_bf16, c.gather, 1),
         b(c.op == GemmOp::kNT ? c.n : c.k, c.op == GemmOp::kNT ? c.k : c.n, c.b_bf16, c.gather, 2) {
@@ -94,25 +94,25 @@ Matrix run(const Kernels& table, Gemm g, const Matrix* start = nullptr) {
   const int64_t gap = 5, bytes = table.gemm_workspace(g);
   EXPECT_EQ(bytes % 64, 0);
   Tensor<uint32_t, 1> workspace({bytes / 4 + 16});
-  std::fill_n(workspace.data(), workspace.size(), kCanary);
+  std::fill_n(workspace.data(), workspace.size(), kNanCanary);
   Matrix c({g.m, g.n + gap});
-  std::fill_n(reinterpret_cast<uint32_t*>(c.data()), c.size(), kCanary);
+  std::fill_n(reinterpret_cast<uint32_t*>(c.data()), c.size(), kNanCanary);
   for (int64_t i = 0; start != nullptr && i < g.m; ++i) std::copy_n(start->row(i), g.n, c.row(i));
   g.accumulate = start != nullptr;
   g.c = c.data();
   g.c_stride = g.n + gap;
   table.gemm(g, workspace.data());
-  for (int64_t i = 0; i < 16; ++i) EXPECT_EQ(workspace.data()[bytes / 4 + i], kCanary);
+  for (int64_t i = 0; i < 16; ++i) EXPECT_EQ(workspace.data()[bytes / 4 + i], kNanCanary);
   for (int64_t i = 0; i < g.m; ++i) {
     for (int64_t j = g.n; j < g.n + gap; ++j) {
-      EXPECT_EQ(std::bit_cast<uint32_t>(c.row(i)[j]), kCanary) << "written beside C";
+      EXPECT_EQ(std::bit_cast<uint32_t>(c.row(i)[j]), kNanCanary) << "written beside C";
     }
   }
   return clone(In2(c).cols(0, g.n));
 }
 
 // |c - exact| <= (k + 2) / 2^24 * sum |a b|: no order of summation does worse in FP32.
-void expect_close(Problem& p, const Matrix& c, const Matrix* start = nullptr) {
+void expect_close(GemmProblem& p, const Matrix& c, const Matrix* start = nullptr) {
   const auto used = [&](float x) { return double(p.c.bf16_arithmetic ? to_float(to_bf16(x)) : x); };
   for (int64_t i = 0; i < p.c.m; ++i) {
     for (int64_t j = 0; j < p.c.n; ++j) {
@@ -129,8 +129,8 @@ void expect_close(Problem& p, const Matrix& c, const Matrix* start = nullptr) {
   }
 }
 
-std::vector<Case> variants(GemmOp op, int64_t m, int64_t n, int64_t k) {
-  std::vector<Case> all;
+std::vector<GemmCase> variants(GemmOp op, int64_t m, int64_t n, int64_t k) {
+  std::vector<GemmCase> all;
   for (int i = 0; i < 16; ++i) {
     all.push_back({op, m, n, k, (i & 1) != 0, (i & 2) != 0, (i & 4) != 0, (i & 8) != 0});
   }
@@ -145,12 +145,12 @@ TEST(GemmTest, AgreesWithDoubleReference) {
     Rng rng(3);
     const auto pick = [&] { return kSizes[rng.below(std::size(kSizes))]; };
     for (GemmOp op : kOps) {
-      for (const Case& c : variants(op, 0, 0, 0)) {
+      for (const GemmCase& c : variants(op, 0, 0, 0)) {
         for (int repeat = 0; repeat < (emulated ? 2 : 8); ++repeat) {
-          Case sized = c;
+          GemmCase sized = c;
           sized.m = pick(), sized.n = pick(), sized.k = pick();
           if (sized.m * sized.n * sized.k > (emulated ? 300'000 : 2'000'000)) continue;
-          Problem p(sized);
+          GemmProblem p(sized);
           expect_close(p, run(table, p.gemm(0, sized.m, 0, sized.n)));
           if (testing::Test::HasFatalFailure()) return;
         }
@@ -162,12 +162,12 @@ TEST(GemmTest, AgreesWithDoubleReference) {
 TEST(GemmTest, AgreesBeyondEveryBlockSize) {
   for_each_tested_family([](const Kernels& table, bool emulated) {
     const int64_t big = emulated ? 2 : 9;
-    const Case cases[] = {
+    const GemmCase cases[] = {
         {GemmOp::kNT, 1700, big, 3},          {GemmOp::kNN, big, 1100, 5},
         {GemmOp::kTN, big, 3, 1100},          {GemmOp::kNN, 1700, 530, 2},
         {GemmOp::kNT, big, 2, 1030, 0, 0, 1}, {GemmOp::kTN, 1, big, 1030, 1, 1, 1}};
-    for (const Case& c : cases) {
-      Problem p(c);
+    for (const GemmCase& c : cases) {
+      GemmProblem p(c);
       expect_close(p, run(table, p.gemm(0, c.m, 0, c.n)));
       if (testing::Test::HasFatalFailure()) return;
     }
@@ -178,7 +178,7 @@ TEST(GemmTest, AccumulatesOntoC) {
   for_each_tested_family([](const Kernels& table, bool) {
     for (GemmOp op : kOps) {
       for (int64_t k : {0, 1, 40, 300}) {
-        Problem p({op, 19, 37, k, false, true});
+        GemmProblem p({op, 19, 37, k, false, true});
         const Gemm g = p.gemm(0, 19, 0, 37);
         const Matrix start = random_matrix(19, 37, 9), sum = run(table, g, &start);
         expect_close(p, sum, &start);
@@ -194,11 +194,11 @@ TEST(GemmTest, AccumulatesOntoC) {
 
 TEST(GemmTest, NothingToSumIsZeroOrUnchanged) {
   for_each_tested_family([](const Kernels& table, bool) {
-    Problem p({GemmOp::kNT, 5, 6, 0});
+    GemmProblem p({GemmOp::kNT, 5, 6, 0});
     EXPECT_TRUE(same_bits(run(table, p.gemm(0, 5, 0, 6)), filled(5, 6, 0)));
     const Matrix start = random_matrix(5, 6, 1);
     EXPECT_TRUE(same_bits(run(table, p.gemm(0, 5, 0, 6), &start), start));
-    Problem empty({GemmOp::kNT, 0, 0, 4});
+    GemmProblem empty({GemmOp::kNT, 0, 0, 4});
     run(table, empty.gemm(0, 0, 0, 0));
   });
 }
@@ -209,7 +209,7 @@ TEST(GemmTest, EveryBlockOfCHasTheSameBits) {
     for (GemmOp op : kOps) {
       for (bool in_bf16 : {false, true}) {
         const int64_t m = 43, n = emulated ? 70 : 600, k = emulated ? 70 : 601;
-        Problem p({op, m, n, k, in_bf16, false, in_bf16, true});
+        GemmProblem p({op, m, n, k, in_bf16, false, in_bf16, true});
         const Matrix whole = run(table, p.gemm(0, m, 0, n));
         for (int repeat = 0; repeat < 12; ++repeat) {
           const int64_t i0 = rng.below(m), i1 = i0 + 1 + rng.below(m - i0);
@@ -229,8 +229,9 @@ constexpr int64_t kManyRows = 260;
 // Families with dots of BF16 take few rows of x on a way of their own: ends of its tiles and
 // blocks.
 TEST(GemmTest, FewRowsHaveTheBitsOfMany) {
-  const auto check = [](const Kernels& table, const Case& c, std::initializer_list<int64_t> few) {
-    Problem p(c);
+  const auto check = [](const Kernels& table, const GemmCase& c,
+                        std::initializer_list<int64_t> few) {
+    GemmProblem p(c);
     const Matrix start = random_matrix(c.m, c.n, 4);
     const Matrix whole = run(table, p.gemm(0, c.m, 0, c.n));
     const Matrix sum = run(table, p.gemm(0, c.m, 0, c.n), &start);
@@ -249,7 +250,7 @@ TEST(GemmTest, FewRowsHaveTheBitsOfMany) {
     const bool dots = std::string_view(table.family) == "avx512_bf16";
     const int64_t most_k = !dots ? 3 : emulated ? 77 : 2100;
     for (const int64_t k : {3, 77, 520, 2100}) {
-      for (const Case& c : variants(GemmOp::kNT, kManyRows, 43, k)) {
+      for (const GemmCase& c : variants(GemmOp::kNT, kManyRows, 43, k)) {
         if (!c.bf16_arithmetic || k > most_k || (c.gather && k > (emulated ? 3 : 77))) continue;
         check(table, c, {1, 8, 15, 16, 17, 33, 41, 64, 73, 100, 105, 128});
       }
@@ -262,9 +263,9 @@ TEST(GemmTest, FewRowsHaveTheBitsOfMany) {
 TEST(GemmTest, NanAndInfinityStayInTheirRowAndColumn) {
   for_each_tested_family([](const Kernels& table, bool) {
     for (GemmOp op : kOps) {
-      for (const Case& c : variants(op, 17, 35, 21)) {
+      for (const GemmCase& c : variants(op, 17, 35, 21)) {
         if (c.gather) continue;  // a row listed twice would spread them
-        Problem p(c);
+        GemmProblem p(c);
         const Matrix clean = run(table, p.gemm(0, c.m, 0, c.n));
         op == GemmOp::kTN ? p.a.set(20, 16, kNan) : p.a.set(16, 20, kNan);
         op == GemmOp::kNT ? p.b.set(34, 20, kInf) : p.b.set(20, 34, kInf);
@@ -295,8 +296,8 @@ TEST(GemmTest, EmulatedFamiliesHaveTheBitsOfTheRealOnes) {
     const Kernels& emulated = bf16_dot ? kAvx512Bf16EmulatedKernels : kAvx512EmulatedKernels;
     for (GemmOp op : kOps) {
       for (const int64_t m : {int64_t{17}, kManyRows}) {
-        for (const Case& c : variants(op, m, 35, m == 17 ? 530 : 10)) {
-          Problem p(c);
+        for (const GemmCase& c : variants(op, m, 35, m == 17 ? 530 : 10)) {
+          GemmProblem p(c);
           p.a.set(3, 3, 1e-39f);
           p.b.set(5, 5, 3e38f);
           ASSERT_TRUE(

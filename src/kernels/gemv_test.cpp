@@ -9,14 +9,14 @@
 namespace hadal {
 namespace {
 
-constexpr float kCanary = -77;
+constexpr float kGemvCanary = -77;
 
-struct Problem {
+struct GemvProblem {
   int64_t n, k, rows;
   bool in_bf16;
   Matrix w, x;
   Tensor<bf16, 2> h;
-  Problem(int64_t n_rows, int64_t length, int64_t x_rows, bool bf)
+  GemvProblem(int64_t n_rows, int64_t length, int64_t x_rows, bool bf)
       : n(n_rows),
         k(length),
         rows(x_rows),
@@ -38,9 +38,9 @@ struct Problem {
 };
 
 // y of rows [r0, r1) of x and [i0, i1) of w, as [r1 - r0, i1 - i0].
-Matrix run(const Kernels& table, const Problem& p, int64_t i0, int64_t i1, int64_t r0, int64_t r1,
-           const Matrix* start = nullptr) {
-  Matrix y = filled(r1 - r0, i1 - i0 + 4, kCanary);
+Matrix run(const Kernels& table, const GemvProblem& p, int64_t i0, int64_t i1, int64_t r0,
+           int64_t r1, const Matrix* start = nullptr) {
+  Matrix y = filled(r1 - r0, i1 - i0 + 4, kGemvCanary);
   for (int64_t r = 0; start != nullptr && r < r1 - r0; ++r) {
     std::copy_n(start->row(r), i1 - i0, y.row(r));
   }
@@ -48,7 +48,7 @@ Matrix run(const Kernels& table, const Problem& p, int64_t i0, int64_t i1, int64
   table.gemv(w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, i1 - i0, p.k, p.x.row(r0),
              p.k + 5, r1 - r0, y.data(), i1 - i0 + 4, start != nullptr);
   for (int64_t r = 0; r < r1 - r0; ++r) {
-    for (int64_t i = i1 - i0; i < i1 - i0 + 4; ++i) EXPECT_EQ(y.row(r)[i], kCanary);
+    for (int64_t i = i1 - i0; i < i1 - i0 + 4; ++i) EXPECT_EQ(y.row(r)[i], kGemvCanary);
   }
   return clone(In2(y).cols(0, i1 - i0));
 }
@@ -60,7 +60,7 @@ TEST(GemvTest, AgreesWithDoubleReference) {
         for (int64_t rows : {1, 2, 3, 4, 5, 16, 19}) {
           if (emulated && k * n * rows > 50'000) continue;
           for (bool in_bf16 : {false, true}) {
-            const Problem p(n, k, rows, in_bf16);
+            const GemvProblem p(n, k, rows, in_bf16);
             const Matrix start = random_matrix(rows, n, 3);
             const Matrix y = run(table, p, 0, n, 0, rows);
             const Matrix onto = run(table, p, 0, n, 0, rows, &start);
@@ -86,7 +86,7 @@ TEST(GemvTest, AgreesWithDoubleReference) {
 TEST(GemvTest, ARowSeesNeitherTheOtherRowsNorTheOtherWeights) {
   for_each_tested_family([](const Kernels& table, bool) {
     for (bool in_bf16 : {false, true}) {
-      const Problem p(23, in_bf16 ? 119 : 4200, 16, in_bf16);
+      const GemvProblem p(23, in_bf16 ? 119 : 4200, 16, in_bf16);
       const Matrix all = run(table, p, 0, 23, 0, 16);
       Rng rng(4);
       for (int repeat = 0; repeat < 40; ++repeat) {
@@ -101,7 +101,7 @@ TEST(GemvTest, ARowSeesNeitherTheOtherRowsNorTheOtherWeights) {
 
 TEST(GemvTest, NanStaysInItsRow) {
   for_each_tested_family([](const Kernels& table, bool) {
-    Problem p(9, 37, 6, false);
+    GemvProblem p(9, 37, 6, false);
     const Matrix clean = run(table, p, 0, 9, 0, 6);
     p.x.row(4)[36] = std::numeric_limits<float>::quiet_NaN();
     p.w.row(8)[0] = std::numeric_limits<float>::infinity();
@@ -122,14 +122,14 @@ TEST(GemvTest, NanStaysInItsRow) {
 }
 
 // y of rows [r0, r1) of x and columns [j0, j1) of w; x is as long as w has rows.
-Matrix run_across(const Kernels& table, const Problem& p, const Matrix& x, int64_t j0, int64_t j1,
-                  int64_t r0, int64_t r1) {
-  Matrix y = filled(r1 - r0, j1 - j0 + 4, kCanary);
+Matrix run_across(const Kernels& table, const GemvProblem& p, const Matrix& x, int64_t j0,
+                  int64_t j1, int64_t r0, int64_t r1) {
+  Matrix y = filled(r1 - r0, j1 - j0 + 4, kGemvCanary);
   const void* w = p.in_bf16 ? static_cast<const void*>(p.h.row(0) + j0) : p.w.row(0) + j0;
   table.gemv_across({w, p.in_bf16 ? Stored::kBF16 : Stored::kF32, p.k + 3, p.n, j1 - j0, x.row(r0),
                      x.dim(1), 0, r1 - r0, y.data(), j1 - j0 + 4});
   for (int64_t r = 0; r < r1 - r0; ++r) {
-    for (int64_t j = j1 - j0; j < j1 - j0 + 4; ++j) EXPECT_EQ(y.row(r)[j], kCanary);
+    for (int64_t j = j1 - j0; j < j1 - j0 + 4; ++j) EXPECT_EQ(y.row(r)[j], kGemvCanary);
   }
   return clone(In2(y).cols(0, j1 - j0));
 }
@@ -139,7 +139,7 @@ TEST(GemvAcrossTest, AgreesWithDoubleReferenceWhateverSharesTheCall) {
     for (int64_t n : {0, 1, 2, 3, 4, 5, 8, 11}) {
       for (int64_t k : {1, 3, 15, 16, 17, 40}) {
         for (bool in_bf16 : {false, true}) {
-          const Problem p(n, k, 1, in_bf16);
+          const GemvProblem p(n, k, 1, in_bf16);
           const Matrix x = random_matrix(5, n, 7);
           const Matrix all = run_across(table, p, x, 0, k, 0, 5);
           for (int64_t r = 0; r < 5; ++r) {
@@ -186,7 +186,7 @@ TEST(GemvTest, EmulatedFamiliesHaveTheBitsOfTheRealOnes) {
     const bool bf16_family = family == "avx512_bf16";
     if (family != "avx512" && !bf16_family) continue;
     for (bool in_bf16 : {false, true}) {
-      const Problem p(11, 203, 7, in_bf16);
+      const GemvProblem p(11, 203, 7, in_bf16);
       ASSERT_TRUE(same_bits(
           run(*real, p, 0, 11, 0, 7),
           run(bf16_family ? kAvx512Bf16EmulatedKernels : kAvx512EmulatedKernels, p, 0, 11, 0, 7)));

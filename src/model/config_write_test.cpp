@@ -9,7 +9,7 @@ namespace {
 
 using testing::IsEmpty;
 
-ModelConfig parse(const Json& json) {
+ModelConfig parse_quietly(const Json& json) {
   ConfigWarnings warnings;
   ModelConfig config = parse_config(json, "config.json", warnings);
   EXPECT_THAT(warnings.lines, IsEmpty());
@@ -18,7 +18,7 @@ ModelConfig parse(const Json& json) {
 
 // Through text, as a file does it.
 ModelConfig round_trip(const ModelConfig& config) {
-  return parse(parse_json(config_json(config).dump(2), "written"));
+  return parse_quietly(parse_json(config_json(config).dump(2), "written"));
 }
 
 ModelConfig latent() {
@@ -177,8 +177,8 @@ TEST(ConfigWrite, SaysDenseWithExpertsThatNoLayerReads) {
   // A module that reads experts keeps them: transformers' MTP layers always do.
   Json sparse_mtp = Json(json);
   sparse_mtp["first_k_dense_replace"] = 3;
-  EXPECT_EQ(parse(sparse_mtp).n_routed_experts, 1);
-  EXPECT_TRUE(parse(sparse_mtp).moe_layer(3));
+  EXPECT_EQ(parse_quietly(sparse_mtp).n_routed_experts, 1);
+  EXPECT_TRUE(parse_quietly(sparse_mtp).moe_layer(3));
 }
 
 TEST(ConfigWrite, KeepsTypesThatTransformersInsistsOn) {

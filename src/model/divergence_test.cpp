@@ -11,7 +11,7 @@
 namespace hadal {
 namespace {
 
-Pretrained load(const fs::path& folder) {
+Pretrained load_plain(const fs::path& folder) {
   ConfigWarnings warnings;
   return load_pretrained(folder, {}, warnings);
 }
@@ -45,15 +45,15 @@ TEST(Divergence, counts_mean_percentile_and_agreement) {
 // Weights of the golden models are random, so differences are larger than a trained model's; the
 // order of the formats is what they all share.
 TEST(Divergence, of_formats_is_none_small_and_larger) {
-  const fs::path original = source_dir() / "tests/golden/v3_mtp";
+  const fs::path original = golden_dir("v3_mtp");
   std::vector<int32_t> ids;
-  const Pretrained reference = load(original);
+  const Pretrained reference = load_plain(original);
   for (int i = 0; i < 40; ++i) ids.push_back(int32_t(i * 7 % reference.model->config().vocab_size));
   const auto against = [&](const char* format) {
     const fs::path out = scratch_dir() / "out";
     ConfigWarnings warnings;
     quantize_model(original, out, find_model_format(format), {}, warnings);
-    const Pretrained other = load(out);
+    const Pretrained other = load_plain(out);
     Divergence d;
     compare_document(*other.model, *reference.model, ids, {.context = 16}, d);
     EXPECT_EQ(d.kl.size(), 39u);
@@ -68,7 +68,7 @@ TEST(Divergence, of_formats_is_none_small_and_larger) {
 }
 
 TEST(Divergence, of_caches_is_none_small_and_larger) {
-  const Pretrained model = load(source_dir() / "tests/golden/v3_mtp");
+  const Pretrained model = load_plain(golden_dir("v3_mtp"));
   std::vector<int32_t> ids;
   for (int i = 0; i < 40; ++i) ids.push_back(int32_t(i * 7 % model.model->config().vocab_size));
   const auto through = [&](DType cache) {
@@ -84,7 +84,7 @@ TEST(Divergence, of_caches_is_none_small_and_larger) {
 }
 
 TEST(Divergence, refuses_models_that_do_not_fit) {
-  const Pretrained a = load(source_dir() / "tests/golden/v3_mtp");
+  const Pretrained a = load_plain(golden_dir("v3_mtp"));
   ModelConfig config = a.model->config();
   config.vocab_size += 1;
   Transformer other(config);

@@ -9,7 +9,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kRowsPerTask = 64;
+constexpr int64_t kRowsPerCacheTask = 64;
 
 }  // namespace
 
@@ -172,7 +172,7 @@ void KvCache::read(Sequence sequence, int64_t layer, int64_t first, Out2 rows) c
   HADAL_CHECK(rows.dim(1) == width && first >= 0 && first + rows.dim(0) <= s.length, kShape,
               "cache: tokens ", first, " to ", first + rows.dim(0), " of a sequence of ", s.length);
   const CachedRow format = row(layer);
-  parallel_for(rows.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+  parallel_for(rows.dim(0), kRowsPerCacheTask, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       format.read(row_of(s, layer, first + t), rows.row(t));
     }

@@ -6,11 +6,7 @@
 namespace hadal {
 namespace {
 
-fs::path golden(const std::string& name) {
-  return source_dir() / "tests/golden" / name;
-}
-
-Pretrained load(const fs::path& folder, const LoadOptions& options) {
+Pretrained load_on(const fs::path& folder, const LoadOptions& options) {
   ConfigWarnings warnings;
   return load_pretrained(folder, options, warnings);
 }
@@ -65,19 +61,19 @@ std::vector<float> run(Transformer& model) {
 fs::path quantized(const char* format) {
   ConfigWarnings warnings;
   const fs::path folder = scratch_dir() / format;
-  quantize_model(golden("v3_plain"), folder, find_model_format(format), {}, warnings);
+  quantize_model(golden_dir("v3_plain"), folder, find_model_format(format), {}, warnings);
   return folder;
 }
 
 TEST(Paging, ModelsThatDoNotFitAreRefusedWithTheFigures) {
-  const fs::path folder = golden("v3_fp8");
-  const Pretrained fits = load(folder, serving_on(int64_t{1} << 40));
+  const fs::path folder = golden_dir("v3_fp8");
+  const Pretrained fits = load_on(folder, serving_on(int64_t{1} << 40));
   const MemoryPlan plan = plan_memory(*fits.model, "fp8", {.context = 32});
   EXPECT_EQ(plan.weights.total() + plan.mtp.total(), fits.model->params().value_bytes())
       << "weights as they are held";
-  EXPECT_NO_THROW(load(folder, serving_on(plan.total())));
+  EXPECT_NO_THROW(load_on(folder, serving_on(plan.total())));
   try {
-    load(folder, serving_on(plan.total() - 1));
+    load_on(folder, serving_on(plan.total() - 1));
     FAIL() << "was not refused";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kResource);
@@ -95,23 +91,23 @@ TEST(Paging, ModelsThatDoNotFitAreRefusedWithTheFigures) {
 // FP32 copies of BF16 weights are what then has to fit.
 TEST(Paging, WeightsCountAsTheyWillBeHeld) {
   const fs::path folder = quantized("bf16");
-  const int64_t stored = load(folder, {}).model->params().value_bytes();
+  const int64_t stored = load_on(folder, {}).model->params().value_bytes();
   LoadOptions options = serving_on(1);
   options.values = LoadOptions::Values::kF32;
-  EXPECT_ERROR(load(folder, options), kResource, "weights in fp32");
-  const MemoryPlan plan = plan_memory(*load(folder, {}).model, "bf16", {.context = 32});
+  EXPECT_ERROR(load_on(folder, options), kResource, "weights in fp32");
+  const MemoryPlan plan = plan_memory(*load_on(folder, {}).model, "bf16", {.context = 32});
   options.machine = MachineMemory{plan.total(), plan.total()};
-  EXPECT_ERROR(load(folder, options), kResource, "does not fit");
+  EXPECT_ERROR(load_on(folder, options), kResource, "does not fit");
   options.machine->available += stored;  // at least as much as it grows
-  EXPECT_NO_THROW(load(folder, options));
+  EXPECT_NO_THROW(load_on(folder, options));
 }
 
 TEST(Paging, GivesTheSameBitsFromTheFiles) {
-  for (const fs::path& folder : {golden("v3_plain"), golden("v3_fp8"), golden("v3_mtp"),
+  for (const fs::path& folder : {golden_dir("v3_plain"), golden_dir("v3_fp8"), golden_dir("v3_mtp"),
                                  quantized("bf16"), quantized("int8"), quantized("int4")}) {
     SCOPED_TRACE(folder.string());
-    EXPECT_ERROR(load(folder, serving_on(1)), kResource, "does not fit");
-    const Pretrained usual = load(folder, {}), paged = load(folder, paging());
+    EXPECT_ERROR(load_on(folder, serving_on(1)), kResource, "does not fit");
+    const Pretrained usual = load_on(folder, {}), paged = load_on(folder, paging());
     ASSERT_NE(paged.files, nullptr);
     int experts = 0;
     for (const Param& p : paged.model->params().all()) {
@@ -129,10 +125,11 @@ TEST(Paging, GivesTheSameBitsFromTheFiles) {
 TEST(Paging, WhatWouldBeCopiedIsRefused) {
   LoadOptions options = paging();
   options.values = LoadOptions::Values::kF32;
-  EXPECT_ERROR(load(quantized("bf16"), options), kResource, "is BF16 and would be copied as F32");
-  EXPECT_ERROR(load(quantized("int8"), options), kResource, "--allow-paging takes only weights");
+  EXPECT_ERROR(load_on(quantized("bf16"), options), kResource,
+               "is BF16 and would be copied as F32");
+  EXPECT_ERROR(load_on(quantized("int8"), options), kResource, "--allow-paging takes only weights");
   options.values = LoadOptions::Values::kBF16;
-  EXPECT_ERROR(load(golden("v3_fp8"), options), kResource,
+  EXPECT_ERROR(load_on(golden_dir("v3_fp8"), options), kResource,
                "is F8_E4M3 and would be copied as BF16");
 }
 

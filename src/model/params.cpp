@@ -13,12 +13,6 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kAlign = 64;  // bytes; every tensor begins on a cache line
-
-int64_t padded(int64_t bytes) {
-  return (bytes + kAlign - 1) / kAlign * kAlign;
-}
-
 bool in_fp8(const Param& p, Precision precision) {
   return is_fp8(precision) && p.fp8_matrix();
 }
@@ -75,10 +69,12 @@ int64_t Params::count() const {
 void Params::allocate_values() {
   int64_t bytes = 0;
   const auto scale_bytes = [](const Param& p) { return p.scale_count() * int64_t{sizeof(float)}; };
-  const auto codes_bytes = [&](const Param& p) { return padded(p.value_bytes() - scale_bytes(p)); };
+  const auto codes_bytes = [&](const Param& p) {
+    return whole_lines(p.value_bytes() - scale_bytes(p));
+  };
   for (Param& p : list_) {
     if (p.always_f32()) p.dtype = DType::kF32, p.block_bytes = 0;
-    bytes += codes_bytes(p) + padded(scale_bytes(p));
+    bytes += codes_bytes(p) + whole_lines(scale_bytes(p));
   }
   values_ = Buffer(bytes);
   int64_t offset = 0;
@@ -87,7 +83,7 @@ void Params::allocate_values() {
     offset += codes_bytes(p);
     p.code_scales = nullptr;
     if (p.scale_count() > 0) p.code_scales = reinterpret_cast<float*>(values_.data() + offset);
-    offset += padded(scale_bytes(p));
+    offset += whole_lines(scale_bytes(p));
   }
 }
 
@@ -96,7 +92,7 @@ void Params::allocate_training() {
   for (Param& p : list_) {
     p.dtype = DType::kF32;
     p.block_bytes = 0;
-    if (p.group != ParamGroup::kRouterBias) bytes += padded(p.size() * int64_t{sizeof(float)});
+    if (p.group != ParamGroup::kRouterBias) bytes += whole_lines(p.size() * int64_t{sizeof(float)});
   }
   allocate_values();
   gradients_ = Buffer(bytes);
@@ -104,7 +100,7 @@ void Params::allocate_training() {
   for (Param& p : list_) {
     if (p.group == ParamGroup::kRouterBias) continue;
     p.gradient = reinterpret_cast<float*>(gradients_.data() + offset);
-    offset += padded(p.size() * int64_t{sizeof(float)});
+    offset += whole_lines(p.size() * int64_t{sizeof(float)});
   }
 }
 

@@ -33,6 +33,12 @@ enum class FirstWeights {
   kScaled,
 };
 
+// Bytes, rounded up to whole cache lines: every tensor begins on one.
+constexpr int64_t whole_lines(int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  return (bytes + kLine - 1) / kLine * kLine;
+}
+
 // One tensor of the checkpoint, under the checkpoint's name. [rows, cols]; vectors have rows = 1.
 struct Param {
   std::string name;

@@ -10,7 +10,6 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kAlign = 64;  // bytes; every copied tensor begins on a cache line
 constexpr size_t kNamedTensors = 10;
 constexpr int64_t kMaxTokenizerBytes = int64_t{1} << 30;
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
@@ -106,10 +105,6 @@ void report_strangers(const Transformer& model, const Checkpoint& checkpoint,
   warnings.lines.push_back(line + (strangers.size() > kNamedTensors ? ", ..." : ""));
 }
 
-int64_t padded(int64_t bytes) {
-  return (bytes + kAlign - 1) / kAlign * kAlign;
-}
-
 // How p's value is to be held.
 void choose_form(Param& p, const Checkpoint& checkpoint, const LoadOptions& options,
                  BlockShape block) {
@@ -180,14 +175,14 @@ bool map_or_copy(Transformer& model, const std::shared_ptr<const Checkpoint>& ch
     if (!mapped.empty()) continue;
     if (options.allow_paging) check_paged(p, *checkpoint);
     copied.push_back(&p);
-    bytes += padded(p.value_bytes());
+    bytes += whole_lines(p.value_bytes());
   }
   model.params().keep(scales);
   const auto block = std::make_shared<Buffer>(bytes);
   std::byte* next = block->data();
   for (Param* p : copied) {
     p->value = next;
-    next += padded(p->value_bytes());
+    next += whole_lines(p->value_bytes());
     read_into(*p, *checkpoint, fp8_block);
   }
   model.params().keep(block);

@@ -17,14 +17,10 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using Values = LoadOptions::Values;
 
-fs::path golden(const std::string& name) {
-  return source_dir() / "tests/golden" / name;
-}
-
 // A golden folder that can be written to.
 fs::path copy_of(const std::string& name) {
   const fs::path folder = scratch_dir();
-  for (const auto& entry : fs::directory_iterator(golden(name))) {
+  for (const auto& entry : fs::directory_iterator(golden_dir(name))) {
     if (entry.path().filename() == "golden.safetensors") continue;
     fs::copy_file(entry.path(), folder / entry.path().filename());
   }
@@ -134,7 +130,7 @@ TEST(Pretrained, LoadsEveryGoldenFolder) {
 }
 
 TEST(Pretrained, UsesMappedNumbersInPlace) {
-  const Pretrained loaded = load(golden("v3_plain"));
+  const Pretrained loaded = load(golden_dir("v3_plain"));
   ASSERT_NE(loaded.files, nullptr);
   int mapped = 0;
   for (const Param& p : loaded.model->params().all()) {
@@ -145,12 +141,12 @@ TEST(Pretrained, UsesMappedNumbersInPlace) {
   }
   EXPECT_GT(mapped, 20);
   // Nothing is in place when all of it has to be converted.
-  EXPECT_EQ(load(golden("v3_dense_only"), {Values::kBF16}).files, nullptr);
-  EXPECT_EQ(load(golden("v3_plain"), {Values::kStored, true}).files, nullptr);
+  EXPECT_EQ(load(golden_dir("v3_dense_only"), {Values::kBF16}).files, nullptr);
+  EXPECT_EQ(load(golden_dir("v3_plain"), {Values::kStored, true}).files, nullptr);
 }
 
 TEST(Pretrained, TakesNoMemoryForFp8CodesButTheirScales) {
-  const Pretrained loaded = load(golden("v3_fp8"));
+  const Pretrained loaded = load(golden_dir("v3_fp8"));
   int64_t codes = 0;
   for (const Param& p : loaded.model->params().all()) {
     if (!p.fp8_matrix()) continue;
@@ -181,8 +177,8 @@ TEST(Pretrained, WidensFp8InOtherBlocks) {
 }
 
 TEST(Pretrained, KeepsMappedFilesAlive) {
-  std::unique_ptr<Transformer> model = load(golden("v3_moe_only")).model;
-  const Checkpoint checkpoint = Checkpoint::open(golden("v3_moe_only"));
+  std::unique_ptr<Transformer> model = load(golden_dir("v3_moe_only")).model;
+  const Checkpoint checkpoint = Checkpoint::open(golden_dir("v3_moe_only"));
   const Param& p = model->params().all().front();
   std::vector<float> want(static_cast<size_t>(p.size()));
   read_weight(checkpoint, p.name, p.shape, std::span(want));
@@ -190,9 +186,9 @@ TEST(Pretrained, KeepsMappedFilesAlive) {
 }
 
 TEST(Pretrained, LoadsMultiTokenPredictionWithAndWithoutCopies) {
-  EXPECT_EQ(load(golden("v3_mtp")).model->mtp_depth(), 1);
-  EXPECT_EQ(load(golden("v3_mtp2")).model->mtp_depth(), 2);
-  EXPECT_EQ(load(golden("v3_plain")).model->mtp_depth(), 0);
+  EXPECT_EQ(load(golden_dir("v3_mtp")).model->mtp_depth(), 1);
+  EXPECT_EQ(load(golden_dir("v3_mtp2")).model->mtp_depth(), 2);
+  EXPECT_EQ(load(golden_dir("v3_plain")).model->mtp_depth(), 0);
   // The second of two modules is missing.
   const fs::path folder = copy_of("v3_mtp2");
   rewrite(folder, [](auto& tensors) {
@@ -285,7 +281,7 @@ TEST(Pretrained, SavesAndLoadsTheSameBits) {
                            "llama_biases", "v3_tied", "v3_dense_only"}) {
     SCOPED_TRACE(name);
     ConfigWarnings warnings;
-    Transformer model(load_config(golden(name), warnings));
+    Transformer model(load_config(golden_dir(name), warnings));
     model.params().allocate_training();
     model.params().initialise(7, 0.02);
     for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
@@ -318,9 +314,9 @@ TEST(Pretrained, SavesAndLoadsTheSameBits) {
 
 TEST(Pretrained, WritesTheReleasedLayout) {
   const fs::path folder = scratch_dir();
-  save_pretrained(*load(golden("v3_mtp")).model, folder, {DType::kBF16});
+  save_pretrained(*load(golden_dir("v3_mtp")).model, folder, {DType::kBF16});
   const Checkpoint written = Checkpoint::open(folder),
-                   original = Checkpoint::open(golden("v3_mtp"));
+                   original = Checkpoint::open(golden_dir("v3_mtp"));
   EXPECT_EQ(written.names(), original.names());
   for (const std::string& name : written.names()) {
     EXPECT_EQ(written.at(name).dtype, original.at(name).dtype) << name;
@@ -332,7 +328,7 @@ TEST(Pretrained, WritesTheReleasedLayout) {
 
 TEST(Pretrained, DropsFp8WhenSaving) {
   const fs::path folder = scratch_dir();
-  const Pretrained loaded = load(golden("v3_fp8"));
+  const Pretrained loaded = load(golden_dir("v3_fp8"));
   save_pretrained(*loaded.model, folder);
   const Pretrained again = load(folder);
   EXPECT_THAT(again.model->config().weight_block_size, IsEmpty());
@@ -343,7 +339,7 @@ TEST(Pretrained, DropsFp8WhenSaving) {
 
 TEST(Pretrained, WritesShards) {
   const fs::path folder = scratch_dir();
-  const Pretrained loaded = load(golden("v3_plain"));
+  const Pretrained loaded = load(golden_dir("v3_plain"));
   save_pretrained(*loaded.model, folder, {DType::kF32, 16 << 10});
   EXPECT_TRUE(fs::exists(folder / "model.safetensors.index.json"));
   EXPECT_FALSE(fs::exists(folder / "model.safetensors"));
@@ -358,7 +354,7 @@ TEST(Pretrained, CopiesTokenizerFiles) {
   write_file_atomically(source / "tokenizer.json", "{}");
   write_file_atomically(source / "tokenizer_config.json", "{\"a\": 1}");
   write_file_atomically(source / "notes.txt", "no");
-  const Pretrained loaded = load(golden("llama_gqa"));
+  const Pretrained loaded = load(golden_dir("llama_gqa"));
   save_pretrained(*loaded.model, folder, {.tokenizer = source});
   EXPECT_EQ(read_file(folder / "tokenizer.json"), "{}");
   EXPECT_EQ(read_file(folder / "tokenizer_config.json"), "{\"a\": 1}");
@@ -374,7 +370,7 @@ TEST(Pretrained, CopiesTokenizerFiles) {
 
 TEST(Pretrained, LeavesNothingThatLoadsWhenItIsInterrupted) {
   const fs::path folder = scratch_dir();
-  Pretrained loaded = load(golden("llama_gqa"), {Values::kF32, true});
+  Pretrained loaded = load(golden_dir("llama_gqa"), {Values::kF32, true});
   save_pretrained(*loaded.model, folder);
   // A number that F16 cannot hold stops the writing before the old model is touched.
   loaded.model->params().all().back().vec_mut().data()[0] = 1e6f;

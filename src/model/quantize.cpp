@@ -26,12 +26,12 @@ bool of_experts(const Param& p) {
          p.name.find(".shared_experts.") == std::string::npos;
 }
 
-struct Stored {
+struct StoredTensor {
   const Param* param;
   const Format* format;
 };
 
-void write_tensor(const Checkpoint& checkpoint, const Stored& t, BlockShape fp8_block,
+void write_tensor(const Checkpoint& checkpoint, const StoredTensor& t, BlockShape fp8_block,
                   CheckpointWriter& writer, const std::function<void(int64_t)>& written) {
   const Param& p = *t.param;
   const int64_t cols = p.cols(), rows = p.rows();
@@ -154,7 +154,7 @@ Quantized quantize_model(const fs::path& in, const fs::path& to, const ModelForm
   const BlockShape fp8_block = stored_fp8_block(config);
 
   Quantized result;
-  std::vector<Stored> tensors;
+  std::vector<StoredTensor> tensors;
   std::vector<TensorSpec> specs;
   for (const Param& p : model.params().all()) {
     tensors.push_back({&p, &format_in(format, p, checkpoint.at(p.name).dtype)});
@@ -175,7 +175,7 @@ Quantized quantize_model(const fs::path& in, const fs::path& to, const ModelForm
     HADAL_CHECK(!options.progress || options.progress(bytes, result.bytes), kUsage, out.string(),
                 ": stopped before it was whole; nothing is left of it");
   };
-  for (const Stored& t : tensors) write_tensor(checkpoint, t, fp8_block, writer, written);
+  for (const StoredTensor& t : tensors) write_tensor(checkpoint, t, fp8_block, writer, written);
   checkpoint.check_intact();
   writer.finish();
   const ModelConfig written_config = config_in(config, format);

@@ -16,11 +16,7 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-fs::path golden(const std::string& name) {
-  return source_dir() / "tests/golden" / name;
-}
-
-Pretrained load(const fs::path& folder, LoadOptions::Values values) {
+Pretrained load_as(const fs::path& folder, LoadOptions::Values values) {
   ConfigWarnings warnings;
   LoadOptions options;
   options.values = values;
@@ -37,17 +33,17 @@ Quantized quantize(const fs::path& in, const fs::path& out, std::string_view for
 
 TEST(Quantize, every_format_holds_what_its_encoding_makes_of_the_numbers) {
   for (const char* name : {"v3_mtp", "llama_gqa", "v3_qlora", "v2_groups", "v3_fp8"}) {
-    const Pretrained original = load(golden(name), LoadOptions::Values::kF32);
+    const Pretrained original = load_as(golden_dir(name), LoadOptions::Values::kF32);
     for (const ModelFormat& format : model_formats()) {
       SCOPED_TRACE(str(name, " ", format.name));
       const fs::path out = scratch_dir() / "out";
-      const Quantized result = quantize(golden(name), out, format.name);
+      const Quantized result = quantize(golden_dir(name), out, format.name);
       EXPECT_FALSE(fs::exists(out.string() + ".partial"));
       const Checkpoint files = Checkpoint::open(out);
       EXPECT_EQ(result.bytes, files.total_bytes());
-      const Pretrained loaded = load(out, LoadOptions::Values::kF32);
+      const Pretrained loaded = load_as(out, LoadOptions::Values::kF32);
       for (const Param& p : original.model->params().all()) {
-        const Checkpoint source = Checkpoint::open(golden(name));
+        const Checkpoint source = Checkpoint::open(golden_dir(name));
         const Format& f = format_in(format, p, source.at(p.name).dtype);
         const bool scaled = f.block_bytes == 0 && f.block != BlockShape{};
         std::vector<std::byte> codes(size_t(code_bytes(f, p.rows(), p.cols())));
@@ -68,7 +64,7 @@ TEST(Quantize, every_format_holds_what_its_encoding_makes_of_the_numbers) {
 }
 
 TEST(Quantize, int4_keeps_attention_shared_experts_and_head_at_int8) {
-  const Pretrained model = load(golden("v3_mtp"), LoadOptions::Values::kF32);
+  const Pretrained model = load_as(golden_dir("v3_mtp"), LoadOptions::Values::kF32);
   for (const Param& p : model.model->params().all()) {
     const auto in = [&](const char* format) {
       return std::string(format_in(find_model_format(format), p, DType::kF32).name);
@@ -92,7 +88,7 @@ TEST(Quantize, int4_keeps_attention_shared_experts_and_head_at_int8) {
 TEST(Quantize, config_says_what_the_folder_is) {
   for (const char* format : {"int8", "int4", "int4-uniform"}) {
     const fs::path out = scratch_dir() / "out";
-    quantize(golden("v3_plain"), out, format);
+    quantize(golden_dir("v3_plain"), out, format);
     const Json json = parse_json(read_file(out / "config.json"), "config");
     EXPECT_EQ(json["quantization_config"]["quant_method"], "hadal");
     EXPECT_EQ(json["quantization_config"]["format"], format);
@@ -110,15 +106,15 @@ TEST(Quantize, leaves_nothing_when_it_stops) {
   int64_t calls = 0;
   QuantizeOptions options;
   options.progress = [&](int64_t, int64_t) { return ++calls < 5; };
-  EXPECT_ERROR(quantize(golden("v3_plain"), out, "int8", options), kUsage, "stopped");
+  EXPECT_ERROR(quantize(golden_dir("v3_plain"), out, "int8", options), kUsage, "stopped");
   EXPECT_TRUE(fs::is_empty(home));
   // A killed one leaves its unfinished folder, which the next call removes.
   fs::create_directories(home / "out.partial");
   write_file_atomically(home / "out.partial/model.safetensors", "half");
-  quantize(golden("v3_plain"), out, "int8");
-  load(out, LoadOptions::Values::kStored);
+  quantize(golden_dir("v3_plain"), out, "int8");
+  load_as(out, LoadOptions::Values::kStored);
   EXPECT_FALSE(fs::exists(home / "out.partial"));
-  EXPECT_ERROR(quantize(golden("v3_plain"), out, "int8"), kUsage, "exists already");
+  EXPECT_ERROR(quantize(golden_dir("v3_plain"), out, "int8"), kUsage, "exists already");
   EXPECT_ERROR(find_model_format("int3"), kUsage, "expected one of fp32, bf16, fp16, fp8, int8");
 }
 
@@ -131,17 +127,17 @@ TEST(Quantize, progress_grows_to_all_bytes) {
     total = all;
     return true;
   };
-  const Quantized result = quantize(golden("v3_plain"), scratch_dir() / "out", "int4", options);
+  const Quantized result = quantize(golden_dir("v3_plain"), scratch_dir() / "out", "int4", options);
   EXPECT_EQ(last, result.bytes);
   EXPECT_EQ(total, result.bytes);
 }
 
 TEST(Quantize, inspect_foretells_the_bytes) {
-  const Pretrained model = load(golden("v3_mtp"), LoadOptions::Values::kF32);
+  const Pretrained model = load_as(golden_dir("v3_mtp"), LoadOptions::Values::kF32);
   const Inspection x = inspect_model(model.model->config());
   ASSERT_EQ(x.own_formats.size(), 3u);
   const fs::path plain = scratch_dir() / "plain";
-  quantize(golden("v3_mtp"), plain, "bf16");
+  quantize(golden_dir("v3_mtp"), plain, "bf16");
   for (const Inspection::OwnFormat& f : x.own_formats) {
     const Quantized got = quantize(plain, scratch_dir() / "out", f.name);
     EXPECT_EQ(got.bytes, f.bytes) << f.name;
@@ -152,10 +148,10 @@ TEST(Quantize, inspect_foretells_the_bytes) {
 // Panels of a file that somebody else wrote.
 TEST(Quantize, broken_panels_are_refused) {
   const fs::path out = scratch_dir() / "out";
-  quantize(golden("v3_plain"), out, "int8");
+  quantize(golden_dir("v3_plain"), out, "int8");
   const std::string name = "model.layers.0.mlp.up_proj.weight";
   const std::vector<int64_t> shape = [&] {
-    const Pretrained model = load(out, LoadOptions::Values::kF32);
+    const Pretrained model = load_as(out, LoadOptions::Values::kF32);
     return model.model->params().find(name)->shape;
   }();
   {
@@ -178,8 +174,8 @@ TEST(Quantize, broken_panels_are_refused) {
   }
   writer.finish();
   fs::copy(out / "config.json", broken / "config.json");
-  EXPECT_ERROR(load(broken, LoadOptions::Values::kStored), kFormat, name);
-  EXPECT_ERROR(load(broken, LoadOptions::Values::kF32), kFormat, name);
+  EXPECT_ERROR(load_as(broken, LoadOptions::Values::kStored), kFormat, name);
+  EXPECT_ERROR(load_as(broken, LoadOptions::Values::kF32), kFormat, name);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ namespace hadal {
 namespace {
 
 // Routed experts of a training step (4096 tokens x 4 of width 192); a prompt in a dense layer.
-void shapes(benchmark::internal::Benchmark* b) {
+void swiglu_shapes(benchmark::internal::Benchmark* b) {
   b->Args({16384, 192})->Args({512, 2048})->UseRealTime();
 }
 
@@ -27,14 +27,14 @@ void swiglu_forward(benchmark::State& state) {
   for (auto _ : state) swiglu(m.gate, m.up, m.y);
   state.SetBytesProcessed(state.iterations() * 3 * 4 * m.T * m.F);  // reads gate, up; writes y
 }
-BENCHMARK(swiglu_forward)->Apply(shapes);
+BENCHMARK(swiglu_forward)->Apply(swiglu_shapes);
 
 void swiglu_gradient(benchmark::State& state) {
   const Mlp m(state);
   for (auto _ : state) swiglu_backward(m.dy, m.gate, m.up, m.dgate, m.dup);
   state.SetBytesProcessed(state.iterations() * 7 * 4 * m.T * m.F);  // reads 5, writes 2
 }
-BENCHMARK(swiglu_gradient)->Apply(shapes);
+BENCHMARK(swiglu_gradient)->Apply(swiglu_shapes);
 
 }  // namespace
 }  // namespace hadal

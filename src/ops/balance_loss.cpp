@@ -11,10 +11,10 @@
 namespace hadal {
 namespace {
 
-constexpr double kTinyDenominator = 1e-20;
+constexpr double kTinySum = 1e-20;
 
 double row_sum(const float* scores, int64_t n) {
-  double sum = kTinyDenominator;
+  double sum = kTinySum;
   for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(scores[i]);
   return sum;
 }

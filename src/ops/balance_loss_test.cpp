@@ -9,11 +9,11 @@ namespace hadal {
 namespace {
 
 using Choices = Tensor<int32_t, 2>;
-constexpr int64_t kExperts = 8, kTopK = 2;
+constexpr int64_t kLossExperts = 8, kTopK = 2;
 
 RouterShape shape_of() {
   RouterShape s;
-  s.experts = kExperts;
+  s.experts = kLossExperts;
   s.top_k = kTopK;
   s.groups = 4;  // a limit that the sequence-wise loss must not see
   s.top_groups = 1;
@@ -21,7 +21,7 @@ RouterShape shape_of() {
 }
 
 Matrix random_scores(int64_t rows) {
-  Matrix scores = random_matrix(rows, kExperts, 1);
+  Matrix scores = random_matrix(rows, kLossExperts, 1);
   router_scores(scores, shape_of(), scores);
   return scores;
 }
@@ -32,13 +32,13 @@ double reference(const std::vector<double>& s, size_t begin, size_t end, double 
                  Counted counted) {
   const double T = double(end - begin);
   double loss = 0;
-  for (size_t i = 0; i < kExperts; ++i) {
+  for (size_t i = 0; i < kLossExperts; ++i) {
     double f = 0, P = 0;
     for (size_t t = begin; t < end; ++t) {
       double sum = 0;
-      for (size_t j = 0; j < kExperts; ++j) sum += s[t * kExperts + j];
-      P += s[t * kExperts + i] / sum / T;
-      f += kExperts / (kTopK * T) * counted(t, i);
+      for (size_t j = 0; j < kLossExperts; ++j) sum += s[t * kLossExperts + j];
+      P += s[t * kLossExperts + i] / sum / T;
+      f += kLossExperts / (kTopK * T) * counted(t, i);
     }
     loss += alpha * f * P;
   }
@@ -49,8 +49,8 @@ double reference(const std::vector<double>& s, size_t begin, size_t end, double 
 auto among_the_best(const std::vector<double>& s) {
   return [s](size_t t, size_t i) {
     int better = 0;
-    for (size_t j = 0; j < kExperts; ++j) {
-      const double a = s[t * kExperts + j], b = s[t * kExperts + i];
+    for (size_t j = 0; j < kLossExperts; ++j) {
+      const double a = s[t * kLossExperts + j], b = s[t * kLossExperts + i];
       better += a > b || (a == b && j < i);
     }
     return better < kTopK;
@@ -60,12 +60,13 @@ auto among_the_best(const std::vector<double>& s) {
 TEST(BalanceLoss, SequenceWiseIsTheDefinitionAndAddsItsGradient) {
   const int64_t length = 7, sequences = 5;
   const double alpha = 0.3, weight = 0.25;
-  const Matrix wide = filled(length * sequences, kExperts + 2, 0.5f);
-  const Out2 scores = wide.view().cols(1, kExperts + 1);
+  const Matrix wide = filled(length * sequences, kLossExperts + 2, 0.5f);
+  const Out2 scores = wide.view().cols(1, kLossExperts + 1);
   const Matrix values = random_scores(length * sequences), wide_d = clone(wide);
-  for (int64_t t = 0; t < scores.dim(0); ++t) std::copy_n(values.row(t), kExperts, scores.row(t));
+  for (int64_t t = 0; t < scores.dim(0); ++t)
+    std::copy_n(values.row(t), kLossExperts, scores.row(t));
   for (int64_t i = 0; i < wide_d.size(); ++i) wide_d.data()[i] = 1;
-  const Out2 dscores = wide_d.view().cols(1, kExperts + 1);
+  const Out2 dscores = wide_d.view().cols(1, kLossExperts + 1);
 
   std::vector<double> p = to_double(scores);
   const auto counted = among_the_best(p);  // f is constant while p moves
@@ -80,14 +81,14 @@ TEST(BalanceLoss, SequenceWiseIsTheDefinitionAndAddsItsGradient) {
       sequence_balance_loss(scores, shape_of(), length, float(alpha), weight, dscores);
   EXPECT_NEAR(got, loss(), 1e-7);
   EXPECT_TRUE(gradient_added(1, dscores, p, loss, 1e-4));
-  for (int64_t t = 0; t < 35; ++t) EXPECT_EQ(wide_d.row(t)[0] + wide_d.row(t)[kExperts + 1], 2);
+  for (int64_t t = 0; t < 35; ++t) EXPECT_EQ(wide_d.row(t)[0] + wide_d.row(t)[kLossExperts + 1], 2);
   EXPECT_EQ(sequence_balance_loss(scores, shape_of(), length, float(alpha), weight, {}), got);
 }
 
 TEST(BalanceLoss, BatchWiseIsTheDefinitionAndAddsItsGradient) {
   const int64_t T = 30;
   const double alpha = 0.3, weight = 0.25;
-  const Matrix scores = random_scores(T), dscores = filled(T, kExperts, 1), gates({T, kTopK});
+  const Matrix scores = random_scores(T), dscores = filled(T, kLossExperts, 1), gates({T, kTopK});
   Choices experts({T, kTopK});
   router_select(scores, {}, shape_of(), experts, gates);  // with groups: not the best of all
 
@@ -105,7 +106,7 @@ TEST(BalanceLoss, BatchWiseIsTheDefinitionAndAddsItsGradient) {
 
 TEST(BalanceLoss, OfManyTokensIsTheDefinition) {
   for (int64_t T : {256, 513}) {  // blocks of tokens are summed apart: whole ones, and one token
-    const Matrix scores = random_scores(T), dscores = filled(T, kExperts, 1);
+    const Matrix scores = random_scores(T), dscores = filled(T, kLossExperts, 1);
     std::vector<double> p = to_double(scores);
     const auto counted = among_the_best(p);
     const auto loss = [&] { return reference(p, 0, size_t(T), 100, counted); };
@@ -124,7 +125,7 @@ TEST(BalanceLoss, OfManyTokensIsTheDefinition) {
 // Both are alpha when every expert is chosen equally often with equal scores, and more otherwise:
 // alpha * N_r / K_r when all tokens go one way with all their score.
 TEST(BalanceLoss, IsLeastWhenTheLoadIsEven) {
-  const Matrix even = filled(4, kExperts, 0.5f), skewed({4, kExperts});
+  const Matrix even = filled(4, kLossExperts, 0.5f), skewed({4, kLossExperts});
   Choices each({4, kTopK}), same({4, kTopK});
   for (int32_t t = 0; t < 4; ++t) {
     each.row(t)[0] = 2 * t, each.row(t)[1] = 2 * t + 1;
@@ -137,7 +138,7 @@ TEST(BalanceLoss, IsLeastWhenTheLoadIsEven) {
 }
 
 TEST(BalanceLoss, VanishingScoresGiveNoNan) {
-  const Matrix zero({4, kExperts}), dscores({4, kExperts});
+  const Matrix zero({4, kLossExperts}), dscores({4, kLossExperts});
   EXPECT_EQ(sequence_balance_loss(zero, shape_of(), 2, 1, 1, dscores), 0);
   for (int64_t i = 0; i < dscores.size(); ++i) EXPECT_TRUE(std::isfinite(dscores.data()[i]));
 }
@@ -149,7 +150,7 @@ TEST(BalanceLoss, IsTheSameForAnyNumberOfThreads) {
   router_select(scores, {}, shape_of(), experts, gates);
   const auto run = [&](int64_t threads) {
     ScopedThreads scope(threads);
-    Matrix a({T, kExperts}), b({T, kExperts}), c({T, kExperts}), losses({1, 3});
+    Matrix a({T, kLossExperts}), b({T, kLossExperts}), c({T, kLossExperts}), losses({1, 3});
     losses.data()[0] = float(sequence_balance_loss(scores, shape_of(), 300, 1, 1, a));
     losses.data()[1] = float(sequence_balance_loss(scores, shape_of(), T, 1, 1, b));
     losses.data()[2] = float(batch_balance_loss(scores, experts, shape_of(), 1, 1, c));
@@ -164,14 +165,14 @@ TEST(BalanceLoss, IsTheSameForAnyNumberOfThreads) {
 }
 
 TEST(BalanceLoss, OfNoTokensIsZero) {
-  const Matrix none({0, kExperts});
+  const Matrix none({0, kLossExperts});
   const Choices experts({0, kTopK});
   EXPECT_EQ(sequence_balance_loss(none, shape_of(), 4, 1, 1, none), 0);
   EXPECT_EQ(batch_balance_loss(none, experts, shape_of(), 1, 1, none), 0);
 }
 
 TEST(BalanceLoss, RefusesWrongShapesBeforeWriting) {
-  const Matrix scores = filled(6, kExperts, 0.5f), d = filled(6, kExperts, 1);
+  const Matrix scores = filled(6, kLossExperts, 0.5f), d = filled(6, kLossExperts, 1);
   const Matrix narrow({6, 7});
   const Choices experts({6, kTopK}), five({5, kTopK}), bad({6, kTopK});
   const RouterShape shape = shape_of();
@@ -185,7 +186,7 @@ TEST(BalanceLoss, RefusesWrongShapesBeforeWriting) {
   EXPECT_ERROR(batch_balance_loss(scores, experts, shape, 1, 1, narrow), kShape, "dscores is");
   bad.row(5)[1] = 8;
   EXPECT_ERROR(batch_balance_loss(scores, bad, shape, 1, 1, d), kShape, "expert 8 of token 5");
-  EXPECT_TRUE(same_bits(d, filled(6, kExperts, 1)));
+  EXPECT_TRUE(same_bits(d, filled(6, kLossExperts, 1)));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kTile = 128;
+constexpr int64_t kScaledCodes = 128;
 
 // Of an FP8 row.
 struct Parts {
@@ -16,7 +16,7 @@ struct Parts {
 
   explicit Parts(const CachedRow& row)
       : codes(row.elements - row.exact),
-        scales((codes + kTile - 1) / kTile),
+        scales((codes + kScaledCodes - 1) / kScaledCodes),
         exact_at(scales * int64_t{sizeof(float)}),
         codes_at(exact_at + row.exact * int64_t{sizeof(bf16)}),
         end((codes_at + codes + 3) / 4 * 4) {}

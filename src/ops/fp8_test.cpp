@@ -14,7 +14,7 @@ namespace {
 // ---- the rules of FP8 products in plain loops: quantisation by the codec of checkpoints, sums in
 // the order of kernels/gemm_fp8.inl.
 
-constexpr int64_t kTile = 128;
+constexpr int64_t kFp8Tile = 128;
 
 struct Coded {
   int64_t rows, cols;
@@ -36,9 +36,9 @@ struct Coded {
 // c + sum over k of a(i, k) b(j, k), where `a_at(k)` gives {code's number, scale}.
 template <class A, class B>
 float product(int64_t k, float c, A a_at, B b_at) {
-  for (int64_t t = 0; t < k; t += kTile) {
+  for (int64_t t = 0; t < k; t += kFp8Tile) {
     float sum = 0;
-    const int64_t end = std::min(k, t + kTile);
+    const int64_t end = std::min(k, t + kFp8Tile);
     for (int64_t p = t; p < end; p += 2) {
       if (p + 1 < end) sum += a_at(p + 1).first * b_at(p + 1).first;
       sum += a_at(p).first * b_at(p).first;
@@ -212,14 +212,14 @@ TEST(Fp8LinearTest, NoRowsAndWrongTypes) {
 
 // ---- experts: each of them as a Linear of its own rows
 
-struct Experts {
+struct Fp8Experts {
   std::vector<int64_t> offsets;
   std::vector<int32_t> tokens;
   Matrix x = uneven_matrix(150, 140, 1), dy;
   std::vector<Matrix> w;
   std::vector<WeightView> views;
 
-  Experts() : offsets{0} {
+  Fp8Experts() : offsets{0} {
     Rng rng(5);
     for (int64_t count : {3, 0, 200, 128, 1}) offsets.push_back(offsets.back() + count);
     for (int64_t s = 0; s < offsets.back(); ++s) tokens.push_back(int32_t(rng.below(150)));
@@ -241,7 +241,7 @@ struct Results {
   Matrix y, dx;
   std::vector<Matrix> dw;
   std::vector<Out2> dw_views() const { return {dw.begin(), dw.end()}; }
-  explicit Results(const Experts& m)
+  explicit Results(const Fp8Experts& m)
       : y(filled(m.offsets.back(), 30, 9)), dx(random_matrix(m.offsets.back(), 140, 4)) {
     for (size_t e = 0; e < m.w.size(); ++e) dw.push_back(random_matrix(30, 140, 20 + e));
   }
@@ -253,14 +253,14 @@ void expect_same(const Results& a, const Results& b) {
   for (size_t e = 0; e < a.dw.size(); ++e) EXPECT_TRUE(same_bits(a.dw[e], b.dw[e])) << e;
 }
 
-void run(const Experts& m, In2 x, ExpertRows rows, Results& r) {
+void run(const Fp8Experts& m, In2 x, ExpertRows rows, Results& r) {
   grouped_linear(x, rows, m.views, r.y, Precision::kFp8);
   grouped_linear_backward(m.dy, {{}, m.offsets}, x, rows, m.views, r.dx, r.dw_views(),
                           Precision::kFp8);
 }
 
 TEST(Fp8GroupedLinearTest, HasTheBitsOfALinearPerExpert) {
-  const Experts m;
+  const Fp8Experts m;
   const Matrix slots = m.gathered();
   for_each_family([&] {
     Results want(m), listed(m), direct(m);
@@ -279,7 +279,7 @@ TEST(Fp8GroupedLinearTest, HasTheBitsOfALinearPerExpert) {
 }
 
 TEST(Fp8GroupedLinearTest, SameBitsForAnyNumberOfThreadsAndEveryFamily) {
-  const Experts m;
+  const Fp8Experts m;
   Results first(m);
   run(m, m.x, m.rows(), first);
   for_each_family([&] {

@@ -13,7 +13,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kSmallestRead = 128 << 10;  // bytes of weights worth a task of their own
+constexpr int64_t kSmallestExpertRead = 128 << 10;  // bytes of weights worth a task of their own
 
 int64_t expert_count(ExpertRows rows) {
   return static_cast<int64_t>(rows.offsets.size()) - 1;
@@ -199,7 +199,7 @@ void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w
   const int64_t row_bytes = std::max<int64_t>(1, shape.cols * dtype_size(shape.dtype));
   const int64_t wanted = num_threads() == 1 ? 1 : (4 * num_threads() + experts - 1) / experts;
   const int64_t range =
-      std::max({(shape.rows + wanted - 1) / wanted, kSmallestRead / row_bytes, int64_t{1}});
+      std::max({(shape.rows + wanted - 1) / wanted, kSmallestExpertRead / row_bytes, int64_t{1}});
   for (int64_t e = 0; e < expert_count(rows); ++e) {
     for (int64_t i = 0; slots_of(rows, e) > 0 && i < shape.rows; i += range) {
       parts.push_back({e, i, std::min(i + range, shape.rows)});

@@ -7,7 +7,7 @@
 namespace hadal {
 namespace {
 
-constexpr float kEps = 0.1f;  // large, so that a kernel that forgets it fails
+constexpr float kLayerEps = 0.1f;  // large, so that a kernel that forgets it fails
 
 // The formula in double. x [T, D] row after row.
 std::vector<double> reference(const std::vector<double>& x, const std::vector<double>& gain,
@@ -21,7 +21,7 @@ std::vector<double> reference(const std::vector<double>& x, const std::vector<do
       variance += (x[t + d] - mean) * (x[t + d] - mean) / double(columns);
     }
     for (size_t d = 0; d < columns; ++d) {
-      y[t + d] = gain[d] * (x[t + d] - mean) / std::sqrt(variance + kEps) + bias[d];
+      y[t + d] = gain[d] * (x[t + d] - mean) / std::sqrt(variance + kLayerEps) + bias[d];
     }
   }
   return y;
@@ -42,7 +42,7 @@ TEST(Layernorm, MatchesTheFormulaInEveryFamily) {
       const Matrix wide_stats = filled(40, 5, 7);
       const In2 x = wide.view().cols(2, D + 2);
       const Out2 y = out.view().cols(1, D + 1), stats = wide_stats.view().cols(1, 3);
-      layernorm(x, vec(gain), vec(bias), kEps, y, stats);
+      layernorm(x, vec(gain), vec(bias), kLayerEps, y, stats);
       const std::vector<double> xs = to_double(x);
       EXPECT_TRUE(close(y, reference(xs, to_double(gain), to_double(bias)), 3e-6)) << D;
       for (int64_t t = 0; t < 40; ++t) {
@@ -68,7 +68,7 @@ TEST(Layernorm, BackwardAddsTheGradient) {
       const In2 x = wide_x.view().cols(4, D + 4), w = wide_w.view().cols(1, D + 1);
       const Matrix wide_dx = filled(T, D + 4, 1), dgain = filled(1, D, -2), dbias = filled(1, D, 3);
       const Out2 dx = wide_dx.view().cols(3, D + 3);
-      layernorm(x, vec(gain), vec(bias), kEps, y, stats);
+      layernorm(x, vec(gain), vec(bias), kLayerEps, y, stats);
       layernorm_backward(w, x, vec(gain), stats, dx, vec(dgain), vec(dbias));
 
       std::vector<double> px = to_double(x), pg = to_double(gain), pb = to_double(bias);
@@ -96,7 +96,7 @@ TEST(Layernorm, IsTheSameInPlaceAndForAnyNumberOfThreads) {
       ScopedThreads scope(threads);
       Matrix y = clone(x), stats = filled(T, 2, 0), dx = filled(T, D, 0);
       Matrix dgain = filled(1, D, 0), dbias = filled(1, D, 0);
-      layernorm(y, vec(gain), vec(bias), kEps, y, stats);
+      layernorm(y, vec(gain), vec(bias), kLayerEps, y, stats);
       layernorm_backward(w, x, vec(gain), stats, dx, vec(dgain), vec(dbias));
       return std::array{std::move(y), std::move(stats), std::move(dx), std::move(dgain),
                         std::move(dbias)};
@@ -107,7 +107,7 @@ TEST(Layernorm, IsTheSameInPlaceAndForAnyNumberOfThreads) {
       for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(same_bits(one[i], more[i])) << i;
     }
     const Matrix apart = filled(T, D, 0);
-    layernorm(x, vec(gain), vec(bias), kEps, apart);
+    layernorm(x, vec(gain), vec(bias), kLayerEps, apart);
     EXPECT_TRUE(same_bits(one[0], apart));
   });
 }
@@ -115,7 +115,7 @@ TEST(Layernorm, IsTheSameInPlaceAndForAnyNumberOfThreads) {
 TEST(Layernorm, TakesNoTokens) {
   const Matrix none({0, 8}), ones = filled(1, 8, 1), stats({0, 2});
   const Matrix dgain = filled(1, 8, 3), dbias = filled(1, 8, 4);
-  layernorm(none, vec(ones), vec(ones), kEps, none, stats);
+  layernorm(none, vec(ones), vec(ones), kLayerEps, none, stats);
   layernorm_backward(none, none, vec(ones), stats, none, vec(dgain), vec(dbias));
   EXPECT_TRUE(same_bits(dgain, filled(1, 8, 3)));
   EXPECT_TRUE(same_bits(dbias, filled(1, 8, 4)));
@@ -126,11 +126,12 @@ TEST(Layernorm, RefusesWrongShapesBeforeWriting) {
   const Matrix eight = filled(1, 8, 1), seven = filled(1, 7, 1);
   const Matrix stats = filled(2, 2, 1), three = filled(2, 3, 1), empty({2, 0});
   const Out1 g = vec(eight), bad = vec(seven);
-  EXPECT_ERROR(layernorm(x, bad, g, kEps, y), kShape, "layernorm: gain has 7 entries, expected 8");
-  EXPECT_ERROR(layernorm(x, g, bad, kEps, y), kShape, "bias has 7 entries");
-  EXPECT_ERROR(layernorm(x, g, g, kEps, narrow), kShape, "y is [2, 7] but x is [2, 8]");
-  EXPECT_ERROR(layernorm(x, g, g, kEps, y, three), kShape, "stats is [2, 3], expected [2, 2]");
-  EXPECT_ERROR(layernorm(empty, {}, {}, kEps, empty), kShape, "x has no columns");
+  EXPECT_ERROR(layernorm(x, bad, g, kLayerEps, y), kShape,
+               "layernorm: gain has 7 entries, expected 8");
+  EXPECT_ERROR(layernorm(x, g, bad, kLayerEps, y), kShape, "bias has 7 entries");
+  EXPECT_ERROR(layernorm(x, g, g, kLayerEps, narrow), kShape, "y is [2, 7] but x is [2, 8]");
+  EXPECT_ERROR(layernorm(x, g, g, kLayerEps, y, three), kShape, "stats is [2, 3], expected [2, 2]");
+  EXPECT_ERROR(layernorm(empty, {}, {}, kLayerEps, empty), kShape, "x has no columns");
   EXPECT_ERROR(layernorm_backward(narrow, x, g, stats, y, g, g), kShape, "dy is");
   EXPECT_ERROR(layernorm_backward(x, x, g, stats, narrow, g, g), kShape, "dx is");
   EXPECT_ERROR(layernorm_backward(x, x, bad, stats, y, g, g), kShape, " gain has 7");

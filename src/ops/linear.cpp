@@ -14,8 +14,6 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
-
 void check_forward(const char* op, WeightView x, WeightView w, In1 bias, Out2 y) {
   check_any_weight(op, "w", w);
   check_size(op, "x", x, x.rows, w.cols);

@@ -12,12 +12,11 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
-constexpr int64_t kRowsPerTask = 4096;       // of a kernel call; their codes stay in a cache
+constexpr int64_t kRowsPerTask = 4096;  // of a kernel call; their codes stay in a cache
 constexpr int64_t kNumbersPerTask = int64_t{16} << 10;
 constexpr int64_t kTasksPerThread = 4;
 
-int64_t round_up(int64_t n, int64_t step) {
+int64_t parts_of(int64_t n, int64_t step) {
   return (n + step - 1) / step;
 }
 
@@ -25,7 +24,7 @@ int64_t round_up(int64_t n, int64_t step) {
 class Coded {
  public:
   CodedRows encode(WeightView x) {
-    const int64_t rows = x.rows, groups = round_up(x.cols, kPanelCols);
+    const int64_t rows = x.rows, groups = parts_of(x.cols, kPanelCols);
     const auto count = static_cast<size_t>(std::max<int64_t>(1, rows * groups));
     if (groups_.size() < count) groups_.resize(count);
     const Kernels& kernel = kernels();
@@ -73,7 +72,7 @@ struct Part {
 
 void run_part(const Kernels& kernel, const Part& part, const CodedRows& x, In1 bias, Out2 y) {
   const WeightView& w = *part.w;
-  const int64_t groups = round_up(w.cols, kPanelCols), column = part.begin * kPanelRows;
+  const int64_t groups = parts_of(w.cols, kPanelCols), column = part.begin * kPanelRows;
   PanelProduct p;
   p.w = static_cast<const std::byte*>(w.data) + part.begin * groups * w.block_bytes;
   p.block_bytes = w.block_bytes;
@@ -92,11 +91,11 @@ void run_part(const Kernels& kernel, const Part& part, const CodedRows& x, In1 b
 // Long ranges of panels, for memory likes them; some more than threads, for threads lose time.
 void cut(const WeightView& w, int64_t first, int64_t count, int64_t shares,
          std::vector<Part>& parts) {
-  const int64_t panels = round_up(w.rows, kPanelRows);
-  const int64_t panel_bytes = std::max<int64_t>(1, round_up(w.cols, kPanelCols) * w.block_bytes);
+  const int64_t panels = parts_of(w.rows, kPanelRows);
+  const int64_t panel_bytes = std::max<int64_t>(1, parts_of(w.cols, kPanelCols) * w.block_bytes);
   const int64_t work = std::max<int64_t>(1, std::min<int64_t>(count, 16));
   const int64_t least = std::max<int64_t>(1, kSmallestRead / work / panel_bytes);
-  const int64_t range = std::max(round_up(panels, shares), least);
+  const int64_t range = std::max(parts_of(panels, shares), least);
   for (int64_t r = 0; r < count; r += kRowsPerTask) {
     for (int64_t p = 0; p < panels; p += range) {
       parts.push_back(
@@ -146,7 +145,7 @@ void grouped_panel_linear(WeightView x, ExpertRows rows, std::span<const WeightV
   static thread_local std::vector<Part> parts;
   parts.clear();
   const int64_t threads = num_threads();
-  const int64_t shares = threads == 1 ? 1 : round_up(threads * kTasksPerThread, chosen);
+  const int64_t shares = threads == 1 ? 1 : parts_of(threads * kTasksPerThread, chosen);
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t first = rows.offsets[e], count = rows.offsets[e + 1] - first;
     if (count == 0) continue;

@@ -7,6 +7,8 @@
 
 namespace hadal {
 
+inline constexpr int64_t kSmallestRead = 64 << 10;  // bytes of weights worth waking a thread for
+
 inline bool in_panels(const WeightView& w) {
   return w.block_bytes > 0;
 }

@@ -27,7 +27,7 @@ struct Packed {
   }
 };
 
-constexpr const char* kNames[] = {"int8", "int4"};
+constexpr const char* kPanelNames[] = {"int8", "int4"};
 
 // The contract's bound: half a step of each group of x, times what its weights add up to.
 void expect_within_bound(In2 x, const Packed& w, In1 bias, In2 y) {
@@ -50,7 +50,7 @@ void expect_within_bound(In2 x, const Packed& w, In1 bias, In2 y) {
 
 TEST(PanelLinear, is_within_the_bound_of_rounding_x) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kPanelNames) {
       for (const auto& [n, k] :
            {std::pair<int64_t, int64_t>{40, 96}, {17, 33}, {90, 200}, {1, 7}}) {
         const Packed w(name, n, k, 1);
@@ -70,7 +70,7 @@ TEST(PanelLinear, is_within_the_bound_of_rounding_x) {
 
 // As a forward in BF16 keeps its rows.
 TEST(PanelLinear, rows_in_bf16_are_taken_as_the_numbers_they_are) {
-  for (const char* name : kNames) {
+  for (const char* name : kPanelNames) {
     const Packed w(name, 40, 70, 1);
     Matrix x = random_matrix(3, 70, 2);
     const Tensor<bf16, 2> kept({3, 70});
@@ -86,7 +86,7 @@ TEST(PanelLinear, rows_in_bf16_are_taken_as_the_numbers_they_are) {
 }
 
 TEST(PanelLinear, a_row_knows_neither_its_neighbours_nor_the_threads_nor_the_family) {
-  for (const char* name : kNames) {
+  for (const char* name : kPanelNames) {
     const Packed w(name, 600, 320, 4);
     const Matrix x = random_matrix(21, 320, 5);
     Matrix want({21, 600});
@@ -108,7 +108,7 @@ TEST(PanelLinear, a_row_knows_neither_its_neighbours_nor_the_threads_nor_the_fam
 }
 
 TEST(PanelLinear, grouped_is_each_expert_by_itself) {
-  for (const char* name : kNames) {
+  for (const char* name : kPanelNames) {
     std::vector<Packed> experts;
     std::vector<WeightView> views;
     for (uint64_t e = 0; e < 4; ++e) experts.emplace_back(name, 50, 70, 10 + e);

@@ -6,7 +6,7 @@ namespace hadal {
 namespace {
 
 // A training step of 4096 tokens at width 256, a prompt at DeepSeek-V3's hidden size, one token.
-void shapes(benchmark::internal::Benchmark* b) {
+void norm_shapes(benchmark::internal::Benchmark* b) {
   b->Args({4096, 256})->Args({512, 7168})->Args({1, 7168})->UseRealTime();
 }
 
@@ -27,14 +27,14 @@ void rmsnorm_forward(benchmark::State& state) {
   for (auto _ : state) rmsnorm(n.x, n.gain, 1e-6f, n.y, n.inv_rms);
   state.SetBytesProcessed(state.iterations() * 2 * 4 * n.T * n.D);  // reads x, writes y
 }
-BENCHMARK(rmsnorm_forward)->Apply(shapes);
+BENCHMARK(rmsnorm_forward)->Apply(norm_shapes);
 
 void rmsnorm_gradient(benchmark::State& state) {
   const Norm n(state);
   for (auto _ : state) rmsnorm_backward(n.dy, n.x, n.gain, n.inv_rms, n.dx, n.dgain);
   state.SetBytesProcessed(state.iterations() * 4 * 4 * n.T * n.D);  // reads dy, x, dx; writes dx
 }
-BENCHMARK(rmsnorm_gradient)->Apply(shapes);
+BENCHMARK(rmsnorm_gradient)->Apply(norm_shapes);
 
 }  // namespace
 }  // namespace hadal

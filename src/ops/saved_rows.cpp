@@ -9,7 +9,7 @@ namespace hadal {
 namespace {
 
 constexpr int64_t kTile = 128;
-constexpr int64_t kNumbersPerTask = int64_t{16} << 10;
+constexpr int64_t kSavedPerTask = int64_t{16} << 10;
 
 int64_t tiles(int64_t cols) {
   return (cols + kTile - 1) / kTile;
@@ -29,7 +29,7 @@ int64_t row_bytes(SavedRows::As as, int64_t cols) {
 
 template <class Fn>
 void for_rows(int64_t rows, int64_t cols, Fn fn) {
-  parallel_for(rows, std::max<int64_t>(1, kNumbersPerTask / std::max<int64_t>(cols, 1)),
+  parallel_for(rows, std::max<int64_t>(1, kSavedPerTask / std::max<int64_t>(cols, 1)),
                [&](int64_t begin, int64_t end) {
                  for (int64_t t = begin; t < end; ++t) fn(t);
                });

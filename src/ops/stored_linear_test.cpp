@@ -31,7 +31,7 @@ struct Held {
   }
 };
 
-constexpr const char* kNames[] = {"fp16", "fp8"};
+constexpr const char* kStoredNames[] = {"fp16", "fp8"};
 
 // x may be rounded to BF16 once (decoding of FP8 where products of BF16 are).
 void expect_near(In2 x, In2 w, In1 bias, In2 y, double share) {
@@ -50,7 +50,7 @@ void expect_near(In2 x, In2 w, In1 bias, In2 y, double share) {
 
 TEST(StoredLinear, prompts_have_the_bits_of_widened_weights) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kStoredNames) {
       const Held w(name, 300, 200, 1);
       const Matrix x = random_matrix(37, 200, 2), bias = random_matrix(1, 300, 3);
       for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
@@ -101,7 +101,7 @@ TEST(StoredLinear, fp8_products_take_codes_as_they_are) {
 
 TEST(StoredLinear, decoding_is_near_double_precision) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kStoredNames) {
       for (const auto& [n, k] :
            {std::pair<int64_t, int64_t>{40, 96}, {17, 33}, {290, 260}, {1, 7}}) {
         const Held w(name, n, k, 1);
@@ -110,7 +110,7 @@ TEST(StoredLinear, decoding_is_near_double_precision) {
           const Matrix x = random_matrix(rows, k, 3);
           Matrix y({rows, n});
           linear_decode(x, w.view, vec(bias), y);
-          expect_near(x, w.numbers, vec(bias), y, name == kNames[0] ? 1e-5 : 0x1p-8);
+          expect_near(x, w.numbers, vec(bias), y, name == kStoredNames[0] ? 1e-5 : 0x1p-8);
         }
       }
     }
@@ -120,7 +120,7 @@ TEST(StoredLinear, decoding_is_near_double_precision) {
 // As the two halves of each head of kv_b_proj are used: any rows of the matrix.
 TEST(StoredLinear, rows_from_the_middle_keep_their_scales) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kStoredNames) {
       const Held w(name, 300, 200, 4);
       const Matrix x = random_matrix(2, 200, 5), z = random_matrix(3, 110, 6);
       Matrix all({2, 300}), part({2, 110}), across({3, 200}), prompt({2, 110}), want({2, 110});
@@ -148,7 +148,7 @@ TEST(StoredLinear, rows_from_the_middle_keep_their_scales) {
 
 TEST(StoredLinear, a_row_knows_neither_its_neighbours_nor_the_threads) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kStoredNames) {
       const Held w(name, 900, 320, 4);
       const Matrix x = random_matrix(9, 320, 5);
       Matrix want({9, 900});
@@ -167,7 +167,7 @@ TEST(StoredLinear, a_row_knows_neither_its_neighbours_nor_the_threads) {
 
 TEST(StoredLinear, grouped_is_each_expert_by_itself) {
   for_each_family([] {
-    for (const char* name : kNames) {
+    for (const char* name : kStoredNames) {
       std::vector<Held> experts;
       std::vector<WeightView> views, wide;
       for (uint64_t e = 0; e < 4; ++e) experts.emplace_back(name, 150, 140, 10 + e);

@@ -46,7 +46,7 @@ float refined(const float* x, float scale) {
 }
 
 // Works on the numbers times a power of two that brings them near 1, so that squares stay in range.
-PanelGroup encode_group(const float* numbers) {
+PanelGroup encode_int4_group(const float* numbers) {
   float largest = 0;
   for (int64_t c = 0; c < kPanelCols; ++c) {
     if (std::abs(numbers[c]) > std::abs(largest)) largest = numbers[c];
@@ -82,7 +82,7 @@ PanelGroup encode_group(const float* numbers) {
   return group;
 }
 
-void put(const int8_t* codes, std::byte* row) {
+void put_int4(const int8_t* codes, std::byte* row) {
   for (int64_t c = 0; c < kPanelCols; c += 8) {
     for (int64_t j = 0; j < 4; ++j) {
       const int low = codes[c + j] + 8, high = codes[c + 4 + j] + 8;
@@ -91,7 +91,7 @@ void put(const int8_t* codes, std::byte* row) {
   }
 }
 
-void get(const std::byte* row, int8_t* codes) {
+void get_int4(const std::byte* row, int8_t* codes) {
   for (int64_t c = 0; c < kPanelCols; c += 8) {
     for (int64_t j = 0; j < 4; ++j) {
       const int both = std::to_integer<int>(row[c / 8 * kPanelLine + j]);
@@ -101,16 +101,16 @@ void get(const std::byte* row, int8_t* codes) {
   }
 }
 
-constexpr PanelCodec kCodec{"int4", kInt4BlockBytes, encode_group, put, get};
+constexpr PanelCodec kInt4Codec{"int4", kInt4BlockBytes, encode_int4_group, put_int4, get_int4};
 
 }  // namespace
 
 void encode_int4(In2 in, const EncodedOut& out) {
-  encode_panels(kCodec, in, out);
+  encode_panels(kInt4Codec, in, out);
 }
 
 void decode_int4(const EncodedIn& in, Out2 out) {
-  decode_panels(kCodec, in, out);
+  decode_panels(kInt4Codec, in, out);
 }
 
 }  // namespace hadal

@@ -10,7 +10,7 @@ namespace {
 
 constexpr float kLargest = 127;
 
-PanelGroup encode_group(const float* x) {
+PanelGroup encode_int8_group(const float* x) {
   float amax = 0;
   for (int64_t c = 0; c < kPanelCols; ++c) amax = std::max(amax, std::abs(x[c]));
   PanelGroup group;
@@ -23,24 +23,24 @@ PanelGroup encode_group(const float* x) {
   return group;
 }
 
-void put(const int8_t* codes, std::byte* row) {
+void put_int8(const int8_t* codes, std::byte* row) {
   for (int64_t c = 0; c < kPanelCols; c += 4) std::memcpy(row + c / 4 * kPanelLine, codes + c, 4);
 }
 
-void get(const std::byte* row, int8_t* codes) {
+void get_int8(const std::byte* row, int8_t* codes) {
   for (int64_t c = 0; c < kPanelCols; c += 4) std::memcpy(codes + c, row + c / 4 * kPanelLine, 4);
 }
 
-constexpr PanelCodec kCodec{"int8", kInt8BlockBytes, encode_group, put, get};
+constexpr PanelCodec kInt8Codec{"int8", kInt8BlockBytes, encode_int8_group, put_int8, get_int8};
 
 }  // namespace
 
 void encode_int8(In2 in, const EncodedOut& out) {
-  encode_panels(kCodec, in, out);
+  encode_panels(kInt8Codec, in, out);
 }
 
 void decode_int8(const EncodedIn& in, Out2 out) {
-  decode_panels(kCodec, in, out);
+  decode_panels(kInt8Codec, in, out);
 }
 
 }  // namespace hadal

@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-using Ids = std::vector<int32_t>;
+using IdList = std::vector<int32_t>;
 
 TEST(StringTable, FindsWhatWasInsertedAndNothingElse) {
   std::vector<std::string> keys = {"", "a", "b", "ab", "ba", "abcdefgh", "abcdefghi", "abcdefgi"};
@@ -61,8 +61,8 @@ struct Vocabulary {
   }
 
   // Again and again the pair of lowest rank, the leftmost of equals.
-  Ids slowly(const std::string& word) const {
-    Ids ids;
+  IdList slowly(const std::string& word) const {
+    IdList ids;
     for (const char c : word) ids.push_back(byte_ids[static_cast<unsigned char>(c)]);
     while (true) {
       size_t best = merges.size();
@@ -82,9 +82,9 @@ struct Vocabulary {
   }
 };
 
-Ids encode(const BpeModel& model, const std::string& word) {
+IdList encode(const BpeModel& model, const std::string& word) {
   BpeModel::Scratch scratch;
-  Ids ids;
+  IdList ids;
   model.encode(word, scratch, ids);
   return ids;
 }
@@ -113,8 +113,8 @@ TEST(BpeModel, IgnoreMergesTakesATokenWhole) {
   const BpeModel model = vocabulary.model({.ignore_merges = true});
   int unreachable = 0;
   for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-    ASSERT_EQ(encode(model, vocabulary.tokens[i]), Ids{int32_t(i)});
-    unreachable += vocabulary.slowly(vocabulary.tokens[i]) != Ids{int32_t(i)};
+    ASSERT_EQ(encode(model, vocabulary.tokens[i]), IdList{int32_t(i)});
+    unreachable += vocabulary.slowly(vocabulary.tokens[i]) != IdList{int32_t(i)};
   }
   EXPECT_GT(unreachable, 5);  // or the test above shows nothing
 }
@@ -131,10 +131,11 @@ TEST(BpeModel, BytesWithoutATokenAreLeftOutOrUnknown) {
   const auto with = [&](BpeModel::Options options) {
     return BpeModel(byte_ids, merges, {}, 4, options);
   };
-  EXPECT_EQ(encode(with({}), "axxb"), (Ids{2}));
-  EXPECT_EQ(encode(with({.unknown_id = 3}), "axxb"), (Ids{0, 3, 3, 1}));
-  EXPECT_EQ(encode(with({.unknown_id = 3, .fuse_unknown = true}), "xaxxbx"), (Ids{3, 0, 3, 1, 3}));
-  EXPECT_EQ(encode(with({}), ""), Ids());
+  EXPECT_EQ(encode(with({}), "axxb"), (IdList{2}));
+  EXPECT_EQ(encode(with({.unknown_id = 3}), "axxb"), (IdList{0, 3, 3, 1}));
+  EXPECT_EQ(encode(with({.unknown_id = 3, .fuse_unknown = true}), "xaxxbx"),
+            (IdList{3, 0, 3, 1, 3}));
+  EXPECT_EQ(encode(with({}), ""), IdList());
 }
 
 TEST(BpeModel, WorkIsNLogNOnAnyInput) {
@@ -163,14 +164,14 @@ TEST(BpeModel, WorkIsNLogNOnAnyInput) {
     }
     word.resize(size);
     BpeModel::Scratch scratch;
-    Ids ids;
+    IdList ids;
     model.encode(word, scratch, ids);
     // Every symbol is looked up once, and each merge makes at most two more entries.
     EXPECT_LE(scratch.steps, 7 * int64_t(size)) << kind;
     EXPECT_LT(ids.size(), size + 1);
   }
   BpeModel::Scratch scratch;
-  Ids ids;
+  IdList ids;
   model.encode(std::string(1 << 20, 'a'), scratch, ids);
   EXPECT_EQ(ids.size(), size_t{1} << 4);
 }

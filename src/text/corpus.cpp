@@ -14,9 +14,9 @@ using Words = std::span<const std::string_view>;
 
 // Few of each, so that a small model meets every word often; who has what where is new in every
 // story.
-constexpr std::array<std::string_view, 12> kNames{"Anna", "Ben",   "Clara", "David",
-                                                  "Emma", "Felix", "Grace", "Henry",
-                                                  "Iris", "Jack",  "Lucy",  "Zoe"};
+constexpr std::array<std::string_view, 12> kPeople{"Anna", "Ben",   "Clara", "David",
+                                                   "Emma", "Felix", "Grace", "Henry",
+                                                   "Iris", "Jack",  "Lucy",  "Zoe"};
 constexpr std::array<std::string_view, 12> kTrades{"baker",   "doctor", "farmer", "sailor",
                                                    "painter", "singer", "hunter", "tailor",
                                                    "judge",   "poet",   "cook",   "pilot"};
@@ -102,7 +102,7 @@ class Writer {
 
   void cast() {
     const size_t count = 2 + choose(kMaxPeople - 1);
-    const auto trades = pick(kTrades.size(), count), names = pick(kNames.size(), count);
+    const auto trades = pick(kTrades.size(), count), names = pick(kPeople.size(), count);
     const auto colors = pick(kColors.size(), count), things = pick(kThings.size(), count);
     const auto places = pick(kPlaces.size(), count), marks = pick(kMarks.size(), count);
     for (size_t i = 0; i < count; ++i) {
@@ -120,7 +120,7 @@ class Writer {
     say(str(first, rest...));
   }
 
-  static std::string who(const Person& p) { return str(kTrades[p.trade], " ", kNames[p.name]); }
+  static std::string who(const Person& p) { return str(kTrades[p.trade], " ", kPeople[p.name]); }
   static std::string what(const Person& p) { return str(kColors[p.color], " ", kThings[p.thing]); }
   static std::string where(const Person& p) { return str(kPlaces[p.place], " ", kMarks[p.mark]); }
   const Person& anyone() { return people_[choose(people_.size())]; }
@@ -163,7 +163,7 @@ class Writer {
     }
     const Person& p = people_[choose(people_.size())];
     const size_t from = choose(14), length = 4 + choose(3);
-    std::string sentence = str(kNames[p.name], " counts: ", kNumbers[from]);
+    std::string sentence = str(kPeople[p.name], " counts: ", kNumbers[from]);
     for (size_t i = 1; i < length && from + i < kNumbers.size(); ++i) {
       sentence += str(", ", kNumbers[from + i]);
     }
@@ -180,7 +180,7 @@ class Writer {
   }
 
   void ask_about(const Person& p, int kind) {
-    const std::string_view trade = kTrades[p.trade], name = kNames[p.name];
+    const std::string_view trade = kTrades[p.trade], name = kPeople[p.name];
     const std::string_view color = kColors[p.color], place = kPlaces[p.place];
     switch (kind) {
       case 0:

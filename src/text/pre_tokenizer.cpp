@@ -47,17 +47,6 @@ std::string escape_literal(const std::string& text) {
   return pattern;
 }
 
-const Json& member(const Json& object, const char* key, const std::string& where) {
-  const auto found = object.find(key);
-  HADAL_CHECK(found != object.end(), kFormat, where, ": key \"", key, "\" is missing");
-  return *found;
-}
-
-bool bool_or(const Json& object, const char* key, bool otherwise, const std::string& where) {
-  const auto found = object.find(key);
-  return found == object.end() ? otherwise : json_bool(*found, str(where, ".", key));
-}
-
 // Converts ascending positions in a text between bytes and characters.
 class Ruler {
  public:
@@ -151,10 +140,10 @@ struct PreTokenizer::Impl {
 
 void PreTokenizer::Impl::add(const Json& value, const std::string& where, bool is_last) {
   json_object(value, where);
-  const std::string& type = json_string(member(value, "type", where), where + ".type");
+  const std::string& type = json_string(json_member(value, "type", where), where + ".type");
   if (type == "Sequence") {
     const std::string inner = where + ".pretokenizers";
-    const Json& list = json_array(member(value, "pretokenizers", where), inner);
+    const Json& list = json_array(json_member(value, "pretokenizers", where), inner);
     for (size_t i = 0; i < list.size(); ++i) {
       // A Sequence within a Sequence does not occur; refusing it bounds the depth.
       const std::string at = str(inner, "[", i, "]");
@@ -171,7 +160,7 @@ void PreTokenizer::Impl::add(const Json& value, const std::string& where, bool i
   if (type == "ByteLevel") return add_byte_level(value, where);
   if (type == "Split") return add_split(value, where);
   if (type == "Digits") {
-    const bool individual = bool_or(value, "individual_digits", false, where);
+    const bool individual = json_bool_or(value, "individual_digits", false, where);
     stages.push_back({.split = {}, .where = where, .is_digits = true});
     if (!individual) stages.back().split.behavior = SplitBehavior::kContiguous;
     return;
@@ -182,7 +171,7 @@ void PreTokenizer::Impl::add(const Json& value, const std::string& where, bool i
 
 void PreTokenizer::Impl::add_split(const Json& value, const std::string& where) {
   const std::string inner = where + ".pattern";
-  const Json& pattern = json_object(member(value, "pattern", where), inner);
+  const Json& pattern = json_object(json_member(value, "pattern", where), inner);
   SplitStage split;
   if (const auto regex = pattern.find("Regex"); regex != pattern.end()) {
     split.pattern = json_string(*regex, inner + ".Regex");
@@ -192,15 +181,15 @@ void PreTokenizer::Impl::add_split(const Json& value, const std::string& where) 
     throw Error(ErrorKind::kFormat,
                 str(inner, " is ", json_brief(pattern), ", expected {\"Regex\"} or {\"String\"}"));
   }
-  split.behavior = parse_behavior(member(value, "behavior", where), where + ".behavior");
-  split.invert = bool_or(value, "invert", false, where);
+  split.behavior = parse_behavior(json_member(value, "behavior", where), where + ".behavior");
+  split.invert = json_bool_or(value, "invert", false, where);
   stages.push_back({.split = std::move(split), .where = where});
 }
 
 void PreTokenizer::Impl::add_byte_level(const Json& value, const std::string& where) {
-  prefix_space = bool_or(value, "add_prefix_space", true, where);
+  prefix_space = json_bool_or(value, "add_prefix_space", true, where);
   stages_before_prefix = stages.size();
-  if (bool_or(value, "use_regex", true, where)) {
+  if (json_bool_or(value, "use_regex", true, where)) {
     stages.push_back({.split = {.pattern = kGpt2Pattern}, .where = where});
   }
 }

@@ -20,7 +20,7 @@ std::string render(const std::string& source,
 }
 
 TEST(Template, EqualsJinja2) {
-  std::istringstream lines(read_file(source_dir() / "src/text/testdata/template_golden.jsonl"));
+  std::istringstream lines(read_file(text_testdata("template_golden.jsonl")));
   std::string line;
   std::getline(lines, line);
   const OrderedJson variables = parse_ordered_json(line, "golden")["variables"];

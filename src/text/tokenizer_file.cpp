@@ -14,25 +14,9 @@ constexpr int64_t kMaxTokens = int64_t{1} << 24;
 // an attack.
 constexpr int64_t kMaxHoles = 64;
 
-const Json& member(const Json& object, const char* key, const std::string& where) {
-  const auto found = object.find(key);
-  HADAL_CHECK(found != object.end(), kFormat, where, ": key \"", key, "\" is missing");
-  return *found;
-}
-
-const Json* member_or_null(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-bool bool_or(const Json& object, const char* key, bool otherwise, const std::string& where) {
-  const Json* found = member_or_null(object, key);
-  return found == nullptr ? otherwise : json_bool(*found, str(where, ".", key));
-}
-
 // null and "" mean the same in such files.
 std::string string_or_empty(const Json& object, const char* key, const std::string& where) {
-  const Json* found = member_or_null(object, key);
+  const Json* found = json_member_or_null(object, key);
   return found == nullptr ? "" : json_string(*found, str(where, ".", key));
 }
 
@@ -42,7 +26,7 @@ std::string shown(std::string_view token) {
 }
 
 std::string type_of(const Json& value, const std::string& where) {
-  return json_string(member(json_object(value, where), "type", where), where + ".type");
+  return json_string(json_member(json_object(value, where), "type", where), where + ".type");
 }
 
 class Reader {
@@ -52,15 +36,15 @@ class Reader {
 
   TokenizerFile run() {
     json_object(root_, name_);
-    const Json& model = json_object(member(root_, "model", name_), at("model"));
+    const Json& model = json_object(json_member(root_, "model", name_), at("model"));
     check_model(model);
     check_normalizer();
     check_decoder();
-    read_ids(json_object(member(model, "vocab", at("model")), at("model.vocab")));
-    read_merges(json_array(member(model, "merges", at("model")), at("model.merges")));
+    read_ids(json_object(json_member(model, "vocab", at("model")), at("model.vocab")));
+    read_merges(json_array(json_member(model, "merges", at("model")), at("model.merges")));
     read_unknown(model);
-    file_.pre_tokenizer = member(root_, "pre_tokenizer", name_);
-    if (const Json* processor = member_or_null(root_, "post_processor")) {
+    file_.pre_tokenizer = json_member(root_, "pre_tokenizer", name_);
+    if (const Json* processor = json_member_or_null(root_, "post_processor")) {
       read_post_processor(*processor, at("post_processor"), true);
     }
     return std::move(file_);
@@ -70,11 +54,11 @@ class Reader {
   std::string at(const char* path) const { return str(name_, ": ", path); }
 
   void check_model(const Json& model) {
-    if (const Json* type = member_or_null(model, "type")) {
+    if (const Json* type = json_member_or_null(model, "type")) {
       HADAL_CHECK(*type == "BPE", kFormat, at("model.type"), " is ", json_brief(*type),
                   ", expected \"BPE\": only byte-level BPE tokenizers are supported");
     }
-    HADAL_CHECK(!bool_or(model, "byte_fallback", false, at("model")), kFormat,
+    HADAL_CHECK(!json_bool_or(model, "byte_fallback", false, at("model")), kFormat,
                 at("model.byte_fallback"),
                 " is true, expected false: only byte-level BPE tokenizers are supported");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -82,19 +66,19 @@ class Reader {
       HADAL_CHECK(value.empty(), kFormat, name_, ": model.", key, " is ", shown(value),
                   ", expected null");
     }
-    if (const Json* dropout = member_or_null(model, "dropout")) {
+    if (const Json* dropout = json_member_or_null(model, "dropout")) {
       HADAL_CHECK(json_number(*dropout, at("model.dropout")) == 0, kFormat, at("model.dropout"),
                   " is ", json_brief(*dropout), ", expected null: encoding must not be random");
     }
-    file_.options.ignore_merges = bool_or(model, "ignore_merges", false, at("model"));
-    file_.options.fuse_unknown = bool_or(model, "fuse_unk", false, at("model"));
+    file_.options.ignore_merges = json_bool_or(model, "ignore_merges", false, at("model"));
+    file_.options.fuse_unknown = json_bool_or(model, "fuse_unk", false, at("model"));
   }
 
   void check_normalizer() {
-    const Json* normalizer = member_or_null(root_, "normalizer");
+    const Json* normalizer = json_member_or_null(root_, "normalizer");
     if (normalizer == nullptr) return;
     const std::string type = type_of(*normalizer, at("normalizer"));
-    const Json* list = member_or_null(*normalizer, "normalizers");
+    const Json* list = json_member_or_null(*normalizer, "normalizers");
     const bool does_nothing = type == "Sequence" && list != nullptr &&
                               json_array(*list, at("normalizer.normalizers")).empty();
     HADAL_CHECK(does_nothing, kFormat, at("normalizer"), " is ", json_brief(*normalizer),
@@ -103,9 +87,9 @@ class Reader {
 
   void check_decoder() {
     std::string where = at("decoder");
-    const Json* decoder = &member(root_, "decoder", name_);
+    const Json* decoder = &json_member(root_, "decoder", name_);
     if (decoder->is_object() && decoder->value("type", Json()) == "Sequence") {
-      const Json& list = json_array(member(*decoder, "decoders", where), where + ".decoders");
+      const Json& list = json_array(json_member(*decoder, "decoders", where), where + ".decoders");
       HADAL_CHECK(list.size() == 1, kFormat, where, ".decoders has ", list.size(),
                   " items, expected ByteLevel alone");
       where += ".decoders[0]";
@@ -118,7 +102,7 @@ class Reader {
 
   void read_ids(const Json& vocab) {
     const Json empty = Json::array();
-    const Json* list = member_or_null(root_, "added_tokens");
+    const Json* list = json_member_or_null(root_, "added_tokens");
     const Json& added = list == nullptr ? empty : json_array(*list, at("added_tokens"));
     const auto tokens = static_cast<int64_t>(vocab.size() + added.size());
     HADAL_CHECK(tokens <= kMaxTokens, kFormat, name_, ": ", tokens, " tokens, expected at most ",
@@ -166,18 +150,19 @@ class Reader {
   void read_added(const Json& value, const std::string& where) {
     json_object(value, where);
     AddedToken token;
-    const std::string& content = json_string(member(value, "content", where), where + ".content");
+    const std::string& content =
+        json_string(json_member(value, "content", where), where + ".content");
     token.content = content;
     HADAL_CHECK(!token.content.empty(), kFormat, where, ".content is empty");
     HADAL_CHECK(token.content.size() <= AddedTokens::kMaxBytes, kFormat, where, ".content has ",
                 token.content.size(), " bytes, expected at most ", AddedTokens::kMaxBytes);
     const auto place = [&] { return where; };
-    token.id = read_id(member(value, "id", where), place);
-    token.special = bool_or(value, "special", false, where);
-    token.single_word = bool_or(value, "single_word", false, where);
-    token.lstrip = bool_or(value, "lstrip", false, where);
-    token.rstrip = bool_or(value, "rstrip", false, where);
-    token.normalized = bool_or(value, "normalized", !token.special, where);
+    token.id = read_id(json_member(value, "id", where), place);
+    token.special = json_bool_or(value, "special", false, where);
+    token.single_word = json_bool_or(value, "single_word", false, where);
+    token.lstrip = json_bool_or(value, "lstrip", false, where);
+    token.rstrip = json_bool_or(value, "rstrip", false, where);
+    token.normalized = json_bool_or(value, "normalized", !token.special, where);
     HADAL_CHECK(added_contents_.insert(content, token.id), kFormat, where, " (",
                 shown(token.content), ") stands in added_tokens twice");
     // Hugging Face gives an added token the id of the vocabulary or else the next free one,
@@ -261,7 +246,7 @@ class Reader {
     HADAL_CHECK(type == "Sequence" && outer, kFormat, where, ".type is ", shown(type),
                 ", expected ByteLevel, TemplateProcessing or a Sequence of these");
     const std::string inner = where + ".processors";
-    const Json& list = json_array(member(value, "processors", where), inner);
+    const Json& list = json_array(json_member(value, "processors", where), inner);
     for (size_t i = 0; i < list.size(); ++i) {
       read_post_processor(list[i], str(inner, "[", i, "]"), false);
     }
@@ -271,9 +256,9 @@ class Reader {
     HADAL_CHECK(!has_template_, kFormat, where, " is the second TemplateProcessing");
     has_template_ = true;
     const Json& specials =
-        json_object(member(value, "special_tokens", where), where + ".special_tokens");
+        json_object(json_member(value, "special_tokens", where), where + ".special_tokens");
     const std::string single = where + ".single";
-    const Json& items = json_array(member(value, "single", where), single);
+    const Json& items = json_array(json_member(value, "single", where), single);
     bool seen_text = false;
     for (size_t i = 0; i < items.size(); ++i) {
       const std::string item = str(single, "[", i, "]");
@@ -282,13 +267,13 @@ class Reader {
         seen_text = true;
         continue;
       }
-      const Json& special = json_object(member(items[i], "SpecialToken", item), item);
-      const std::string& id = json_string(member(special, "id", item), item + ".id");
+      const Json& special = json_object(json_member(items[i], "SpecialToken", item), item);
+      const std::string& id = json_string(json_member(special, "id", item), item + ".id");
       const auto found = specials.find(id);
       HADAL_CHECK(found != specials.end(), kFormat, item, ".id is ", shown(id),
                   ", which is not in special_tokens");
       const std::string ids = str(where, ".special_tokens[", shown(id), "].ids");
-      for (const Json& token : json_array(member(*found, "ids", ids), ids)) {
+      for (const Json& token : json_array(json_member(*found, "ids", ids), ids)) {
         const int32_t known = read_id(token, [&] { return ids; });
         HADAL_CHECK(static_cast<size_t>(known) < file_.texts.size() &&
                         !file_.texts[static_cast<size_t>(known)].empty(),
@@ -311,29 +296,29 @@ class Reader {
 // A token's name: "<s>" or {"content": "<s>", ...}.
 std::optional<std::string> token_name(const Json& config, const char* key,
                                       const std::string& name) {
-  const Json* value = member_or_null(config, key);
+  const Json* value = json_member_or_null(config, key);
   if (value == nullptr) return std::nullopt;
   const std::string where = str(name, ": ", key);
   if (value->is_string()) return value->get<std::string>();
-  return json_string(member(json_object(*value, where), "content", where), where + ".content");
+  return json_string(json_member(json_object(*value, where), "content", where), where + ".content");
 }
 
 std::optional<bool> optional_bool(const Json& config, const char* key, const std::string& name) {
-  const Json* value = member_or_null(config, key);
+  const Json* value = json_member_or_null(config, key);
   if (value == nullptr) return std::nullopt;
   return json_bool(*value, str(name, ": ", key));
 }
 
 // A string, or a list of named ones, of which "default" counts.
 std::string chat_template(const Json& config, const std::string& name) {
-  const Json* value = member_or_null(config, "chat_template");
+  const Json* value = json_member_or_null(config, "chat_template");
   if (value == nullptr) return "";
   const std::string where = name + ": chat_template";
   if (!value->is_array()) return json_string(*value, where);
   for (const Json& item : *value) {
     json_object(item, where + "[]");
-    if (member(item, "name", where + "[]") == "default") {
-      return json_string(member(item, "template", where + "[]"), where + "[].template");
+    if (json_member(item, "name", where + "[]") == "default") {
+      return json_string(json_member(item, "template", where + "[]"), where + "[].template");
     }
   }
   throw Error(ErrorKind::kFormat, where + " is a list without the name \"default\"");

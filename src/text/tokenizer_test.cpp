@@ -15,14 +15,10 @@
 namespace hadal {
 namespace {
 
-using Ids = std::vector<int32_t>;
-
-fs::path testdata(const std::string& name) {
-  return fs::path(HADAL_SOURCE_DIR) / "src/text/testdata" / name;
-}
+using IdList = std::vector<int32_t>;
 
 const Tokenizer& llama3() {
-  static const Tokenizer tokenizer = Tokenizer::load(testdata("llama3.json"));
+  static const Tokenizer tokenizer = Tokenizer::load(text_testdata("llama3.json"));
   return tokenizer;
 }
 
@@ -49,25 +45,26 @@ TEST(Tokenizer, KnowsItsTokens) {
     EXPECT_FALSE(tokenizer.is_special(none));
     EXPECT_FALSE(tokenizer.is_added(none));
   }
-  EXPECT_EQ(tokenizer.decode(Ids{-5, *the, 1 << 30}), " the");
+  EXPECT_EQ(tokenizer.decode(IdList{-5, *the, 1 << 30}), " the");
 }
 
 TEST(Tokenizer, SpecialTextIsTextWhenPlain) {
   const Tokenizer& tokenizer = llama3();
   const std::string text = "a<|begin|>b<|user|>";
   EXPECT_EQ(tokenizer.encode(text).size(), 4u);
-  const Ids plain = tokenizer.encode(text, {.special = false});
+  const IdList plain = tokenizer.encode(text, {.special = false});
   for (const int32_t id : plain) EXPECT_FALSE(tokenizer.is_added(id));
   EXPECT_EQ(tokenizer.decode(plain), text);
 }
 
 TEST(Tokenizer, BosIsNeverPutTwice) {
   const Tokenizer& tokenizer = llama3();
-  const Ids expected = tokenizer.encode("<|begin|>the end");
+  const IdList expected = tokenizer.encode("<|begin|>the end");
   EXPECT_EQ(tokenizer.encode("the end", {.add_special_tokens = true}), expected);
   EXPECT_EQ(tokenizer.encode("<|begin|>the end", {.add_special_tokens = true}), expected);
   // Text that only looks like it is not it.
-  const Ids plain = tokenizer.encode("<|begin|>", {.special = false, .add_special_tokens = true});
+  const IdList plain =
+      tokenizer.encode("<|begin|>", {.special = false, .add_special_tokens = true});
   EXPECT_EQ(plain[0], tokenizer.bos_id());
   EXPECT_GT(plain.size(), 2u);
 }
@@ -93,19 +90,19 @@ TEST(TokenizerConfig, NamesTokensAndSaysWhatIsAdded) {
     return Tokenizer::from_json(small_json(), config, "t.json");
   };
   const auto options = EncodeOptions{.add_special_tokens = true};
-  EXPECT_EQ(load("").encode("ab", options), Ids{2});
+  EXPECT_EQ(load("").encode("ab", options), IdList{2});
   EXPECT_FALSE(load("").bos_id());
   const Tokenizer both = load(
       R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"pad_token":"</s>",
           "add_bos_token":true,"add_eos_token":true,"chat_template":"{{x}}"})");
-  EXPECT_EQ(both.encode("ab", options), (Ids{3, 2, 4}));
+  EXPECT_EQ(both.encode("ab", options), (IdList{3, 2, 4}));
   EXPECT_EQ(both.bos_id(), 3);
   EXPECT_EQ(both.eos_id(), 4);
   EXPECT_EQ(both.pad_id(), 4);
   EXPECT_EQ(both.chat_template_text(), "{{x}}");
   EXPECT_EQ(both.prefix_ids()[0], 3);
   EXPECT_EQ(both.suffix_ids()[0], 4);
-  EXPECT_EQ(load(R"({"bos_token":"<s>"})").encode("ab", options), Ids{2});
+  EXPECT_EQ(load(R"({"bos_token":"<s>"})").encode("ab", options), IdList{2});
   EXPECT_EQ(load(R"({"chat_template":[{"name":"tool_use","template":"t"},
                      {"name":"default","template":"d"}]})")
                 .chat_template_text(),
@@ -138,7 +135,7 @@ TEST(Tokenizer, LoadsAFolder) {
 
 TEST(Tokenizer, LongRunsOfOneCharacter) {
   for (const char* kind : {"gpt2.json", "llama3.json", "deepseek_v2.json", "behaviors.json"}) {
-    const Tokenizer tokenizer = Tokenizer::load(testdata(kind));
+    const Tokenizer tokenizer = Tokenizer::load(text_testdata(kind));
     for (const char c : {'a', 'q', ' ', '\n', '1', '.', '<'}) {
       const std::string text((c == 'a' ? 1 << 20 : 1 << 16), c);
       EXPECT_GT(tokenizer.encode(text).size(), 100u) << kind << " " << c;
@@ -147,8 +144,8 @@ TEST(Tokenizer, LongRunsOfOneCharacter) {
 }
 
 TEST(Tokenizer, ManyThreadsReadOne) {
-  const Tokenizer tokenizer = Tokenizer::load(testdata("gpt2.json"));
-  const Tokenizer other = Tokenizer::load(testdata("deepseek_v2.json"));
+  const Tokenizer tokenizer = Tokenizer::load(text_testdata("gpt2.json"));
+  const Tokenizer other = Tokenizer::load(text_testdata("deepseek_v2.json"));
   std::vector<std::string> texts;
   Rng rng(5);
   for (int i = 0; i < 200; ++i) {
@@ -156,13 +153,13 @@ TEST(Tokenizer, ManyThreadsReadOne) {
     for (int n = 0; n < 60; ++n) text += char(' ' + rng.below(90));
     texts.push_back(text);
   }
-  const auto encode_all = [&](std::vector<Ids>& ids) {
+  const auto encode_all = [&](std::vector<IdList>& ids) {
     ids.resize(2 * texts.size());
     parallel_tasks(int64_t(ids.size()), [&](int64_t i) {
       ids[i] = (i % 2 == 0 ? tokenizer : other).encode(texts[i / 2]);
     });
   };
-  std::vector<Ids> four, one;
+  std::vector<IdList> four, one;
   {
     ScopedThreads threads(4);
     encode_all(four);
@@ -176,7 +173,7 @@ TEST(StreamDecoder, EmitsWholeCharactersAndInTheEndTheSameText) {
   const Tokenizer& tokenizer = llama3();
   Rng rng(11);
   for (int round = 0; round < 300; ++round) {
-    Ids ids;
+    IdList ids;
     for (int64_t n = rng.below(20); n >= 0; --n) {
       // Mostly the 256 bytes, which rarely make characters; and some beyond the vocabulary.
       ids.push_back(int32_t(rng.below(rng.below(3) == 0 ? tokenizer.vocab_size() + 5 : 256)));

@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "tests/support/data.h"
 #include "tests/support/sanitizers.h"
+#include "tests/support/testing.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -19,10 +20,6 @@ namespace {
 
 const char* const kKinds[] = {"gpt2",  "gpt2_prefix", "llama3",   "olmo2",
                               "cased", "deepseek_v2", "behaviors"};
-
-fs::path testdata(const std::string& name) {
-  return fs::path(HADAL_SOURCE_DIR) / "src/text/testdata" / name;
-}
 
 void for_each_line(const fs::path& path, const std::function<void(const Json&)>& fn) {
   const std::string file = read_file(path);
@@ -37,21 +34,21 @@ void for_each_line(const fs::path& path, const std::function<void(const Json&)>&
   EXPECT_GT(lines, 50) << path;
 }
 
-using Ids = std::vector<int32_t>;
+using IdList = std::vector<int32_t>;
 
 TEST(TokenizerVectors, OfEveryKind) {
   for (const std::string kind : kKinds) {
     SCOPED_TRACE(kind);
-    const Tokenizer tokenizer = Tokenizer::load(testdata(kind + ".json"));
-    for_each_line(testdata(kind + "_vectors.jsonl"), [&](const Json& line) {
+    const Tokenizer tokenizer = Tokenizer::load(text_testdata(kind + ".json"));
+    for_each_line(text_testdata(kind + "_vectors.jsonl"), [&](const Json& line) {
       const auto text = line["text"].get<std::string>();
       if (line.contains("decode")) {
-        const auto ids = line["decode"].get<Ids>();
+        const auto ids = line["decode"].get<IdList>();
         EXPECT_EQ(tokenizer.decode(ids), text);
         EXPECT_EQ(tokenizer.decode(ids, true), line["skip_special"].get<std::string>());
         return;
       }
-      const auto ids = line["ids"].get<Ids>();
+      const auto ids = line["ids"].get<IdList>();
       EXPECT_EQ(tokenizer.encode(text), ids) << text;
       // Hugging Face puts the prefix even where it stands already; we do not.
       auto with_special = line.value("with_special", ids);
@@ -73,7 +70,7 @@ TEST(TokenizerVectors, OfTheSharedData) {
   for (const auto& names : files) {
     const Tokenizer tokenizer = Tokenizer::load(data_dir() / names[0]);
     const auto check = [&](const Json& line) {
-      const auto ids = line["ids"].get<Ids>();
+      const auto ids = line["ids"].get<IdList>();
       const auto text = line["text"].get<std::string>();
       if (line.contains("text_skip_special")) {
         EXPECT_EQ(tokenizer.decode(ids), text);
@@ -103,7 +100,7 @@ const std::array<uint32_t, 256>& crc_table() {
 }
 
 // CRC-32 of the ids as little-endian int32, and of -1 after them; a running ~crc goes in and out.
-uint32_t crc_of(const Ids& ids, uint32_t state) {
+uint32_t crc_of(const IdList& ids, uint32_t state) {
   const auto add = [&state](int32_t id) {
     for (int shift = 0; shift < 32; shift += 8) {
       state = crc_table()[(state ^ (uint32_t(id) >> shift)) & 255] ^ state >> 8;
@@ -148,7 +145,7 @@ bool is_varied(size_t block) {
 // Every code point alone and inside text: Unicode tables differ between versions and libraries. The
 // small tokenizers, which go through PCRE2, leave out the empty planes.
 TEST(TokenizerVectors, OfEveryCodePoint) {
-  const fs::path path = testdata("code_points.json");
+  const fs::path path = text_testdata("code_points.json");
   const Json digests = parse_json(read_file(path), path.string());
   EXPECT_GE(digests.size(), 4u);
   for (const auto& [name, expected] : digests.items()) {
@@ -156,7 +153,7 @@ TEST(TokenizerVectors, OfEveryCodePoint) {
     const bool is_shared = name.find('/') != std::string::npos;
     if (is_shared && !missing_data(name).empty()) continue;
     const Tokenizer tokenizer =
-        Tokenizer::load(is_shared ? data_dir() / name : testdata(name + ".json"));
+        Tokenizer::load(is_shared ? data_dir() / name : text_testdata(name + ".json"));
     ASSERT_EQ(expected.size(), 0x110000 / kBlock);
     std::vector<std::string> found(expected.size());
     parallel_tasks(int64_t(found.size()), [&](int64_t i) {

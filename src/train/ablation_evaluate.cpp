@@ -21,7 +21,7 @@ Evaluation evaluate_model(TrainRecipe recipe, const fs::path& folder) {
 }
 
 // Of one variant, by seed.
-struct Losses {
+struct VariantLosses {
   std::map<int64_t, double> otherwise, trained;
 };
 
@@ -41,7 +41,7 @@ void add(const std::vector<double>& part, std::vector<double>& total) {
   for (size_t i = 0; i < part.size(); ++i) total[i] += part[i];
 }
 
-AblationEvaluation::Row row_of(const AblationPlan::Variant& variant, const Losses& losses,
+AblationEvaluation::Row row_of(const AblationPlan::Variant& variant, const VariantLosses& losses,
                                std::vector<double> by_position) {
   AblationEvaluation::Row row;
   row.variant = variant.name;
@@ -74,9 +74,9 @@ class Evaluator {
 
   AblationEvaluation evaluate(const AblationPlan::Evaluate& asked) const {
     AblationEvaluation result{asked.name, asked.sets, {}};
-    Losses first;
+    VariantLosses first;
     for (const size_t variant : asked.variants) {
-      Losses losses;
+      VariantLosses losses;
       std::vector<double> by_position;
       for (const AblationRun& run : runs_) {
         if (run.variant == variant) add_run(asked, run, losses, by_position);
@@ -90,7 +90,7 @@ class Evaluator {
   }
 
  private:
-  void add_run(const AblationPlan::Evaluate& asked, const AblationRun& run, Losses& losses,
+  void add_run(const AblationPlan::Evaluate& asked, const AblationRun& run, VariantLosses& losses,
                std::vector<double>& by_position) const {
     const std::optional<double> trained = final_loss(run);
     if (!trained) return;

@@ -87,7 +87,7 @@ AblationPlan::Evaluate evaluate_of(const toml::node& node, const AblationPlan& p
   return e;
 }
 
-toml::table parse(const fs::path& path) {
+toml::table parse_plan_file(const fs::path& path) {
   const std::string text = read_file(path, 1 << 20);
   try {
     return toml::parse(std::string_view(text), std::string_view(path.native()));
@@ -140,7 +140,7 @@ void check_evaluations(const AblationPlan& plan, const std::vector<AblationRun>&
 
 AblationPlan load_plan(const fs::path& path) {
   const std::string where = path.string();
-  const toml::table table = parse(path);
+  const toml::table table = parse_plan_file(path);
   check_keys(
       table,
       {"question", "base", "seeds", "slice_steps", "parameters", "set", "variant", "evaluate"},

@@ -12,11 +12,11 @@ namespace hadal {
 namespace {
 
 // One matrix beyond a task's size, a norm, a router bias without a gradient.
-struct Fixture {
+struct AdamWFixture {
   Params params;
   Param *matrix, *norm, *bias;
 
-  Fixture() {
+  AdamWFixture() {
     matrix = params.add("a.weight", {301, 127}, ParamGroup::kMatrix);
     norm = params.add("norm.weight", {13}, ParamGroup::kNorm);
     bias = params.add("bias", {4}, ParamGroup::kRouterBias);
@@ -54,7 +54,7 @@ struct Reference {
 };
 
 TEST(AdamW, FollowsTheReferenceInDouble) {
-  Fixture f;
+  AdamWFixture f;
   const AdamWOptions options{
       .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .clip = 2.0, .decay = {.matrix = 0.3}};
   AdamW optimizer(f.params, options);
@@ -77,7 +77,7 @@ TEST(AdamW, FollowsTheReferenceInDouble) {
 
 TEST(AdamW, ClipsOnlyAboveTheLimit) {
   for (const double clip : {0.0, 1e9}) {
-    Fixture plain, clipped;
+    AdamWFixture plain, clipped;
     plain.fill_gradients(1);
     clipped.fill_gradients(1);
     AdamW a(plain.params, {.clip = 0}), b(clipped.params, {.clip = clip});
@@ -99,7 +99,7 @@ TEST(AdamW, OnlyMatricesDecayUnlessToldOtherwise) {
   EXPECT_EQ(all.of(ParamGroup::kBias), 6);
   EXPECT_EQ(all.of(ParamGroup::kRouterBias), 0);
 
-  Fixture f;
+  AdamWFixture f;
   f.fill_gradients(1);
   Reference norm(*f.norm);
   AdamWOptions options{.clip = 0};
@@ -111,7 +111,7 @@ TEST(AdamW, OnlyMatricesDecayUnlessToldOtherwise) {
 }
 
 TEST(AdamW, RoundedWeightsFollowTheWeights) {
-  Fixture f;
+  AdamWFixture f;
   f.params.round_weights(Precision::kBf16);
   AdamW optimizer(f.params, {});
   f.fill_gradients(1);
@@ -136,7 +136,7 @@ AdamWOptions kept_as(DType moments) {
 }
 
 TEST(AdamW, Bf16MomentsFollowTheReferenceThatRoundsThem) {
-  Fixture f;
+  AdamWFixture f;
   const AdamWOptions options = kept_as(DType::kBF16);
   AdamW optimizer(f.params, options);
   EXPECT_EQ(2 * optimizer.bytes(), AdamW(f.params, {}).bytes());
@@ -161,20 +161,20 @@ TEST(AdamW, Bf16MomentsFollowTheReferenceThatRoundsThem) {
 
 TEST(AdamW, EveryFamilyOfKernelsGivesTheSameBits) {
   for (const DType moments : {DType::kF32, DType::kBF16}) {
-    const auto run = [&](Fixture& f) {
+    const auto run = [&](AdamWFixture& f) {
       AdamW optimizer(f.params, kept_as(moments));
       for (uint64_t t = 1; t <= 3; ++t) {
         f.fill_gradients(t);
         optimizer.step(0.1, gradient_norm(f.params));
       }
     };
-    Fixture want;
+    AdamWFixture want;
     {
       const ScopedKernels scalar(kScalarKernels);
       run(want);
     }
     for_each_family([&] {
-      Fixture got;
+      AdamWFixture got;
       run(got);
       EXPECT_TRUE(same_bits(In2(got.matrix->vec().data(), {301, 127}),
                             In2(want.matrix->vec().data(), {301, 127})));
@@ -183,7 +183,7 @@ TEST(AdamW, EveryFamilyOfKernelsGivesTheSameBits) {
 }
 
 TEST(GradientNorm, IsTheSameBitsForAnyNumberOfThreads) {
-  Fixture f;
+  AdamWFixture f;
   f.fill_gradients(5);
   double sum = 0;
   for (const Param* p : {f.matrix, f.norm}) {

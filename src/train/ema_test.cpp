@@ -9,10 +9,10 @@
 namespace hadal {
 namespace {
 
-struct Fixture {
+struct EmaFixture {
   Params params;
   Param *matrix, *bias;
-  Fixture() {
+  EmaFixture() {
     matrix = params.add("a.weight", {33, 7}, ParamGroup::kMatrix);
     bias = params.add("e_score_correction_bias", {5}, ParamGroup::kRouterBias);
     params.allocate_training();
@@ -30,7 +30,7 @@ struct Fixture {
 
 TEST(Ema, FollowsItsFormulaInDouble) {
   for (const double decay : {0.5, 0.9}) {
-    Fixture f;
+    EmaFixture f;
     Ema ema(f.params, decay);
     std::vector<double> matrix(231), bias(5);
     for (int64_t t = 1; t <= 30; ++t) {
@@ -53,7 +53,7 @@ TEST(Ema, FollowsItsFormulaInDouble) {
 }
 
 TEST(Ema, KnowsItsModelOnly) {
-  Fixture f, other;
+  EmaFixture f, other;
   Ema ema(f.params, 0.9);
   EXPECT_ERROR(ema.of(*other.matrix), kInternal, "another model");
 }

@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* kName = "manifest.json";
 constexpr std::string_view kFormat = "hadal-checkpoint-2";
-constexpr int64_t kMaxBytes = 16 << 20;
+constexpr int64_t kMaxManifestBytes = 16 << 20;
 
 // The manifest's hash of itself is taken with this in its place.
 constexpr std::string_view kNoHash = "0000000000000000";
@@ -36,9 +36,9 @@ bool is_current(const Json& manifest) {
 }
 
 // With its own hash checked. Other versions may have had none.
-Json parse(const fs::path& folder) {
+Json parse_manifest(const fs::path& folder) {
   const std::string where = (folder / kName).string();
-  const std::string text = read_file(folder / kName, kMaxBytes);
+  const std::string text = read_file(folder / kName, kMaxManifestBytes);
   Json manifest = parse_json(text, where);
   const Json own = json_object(manifest, where).value("xxh64", Json());
   const bool none = own.is_null() && !is_current(manifest);
@@ -67,7 +67,7 @@ void write_manifest(const fs::path& folder, const OrderedJson& facts) {
 }
 
 Json read_manifest(const fs::path& folder) {
-  Json manifest = parse(folder);
+  Json manifest = parse_manifest(folder);
   HADAL_CHECK(is_current(manifest), kFormat, (folder / kName).string(),
               " was written by another version of hadal: its format is ",
               json_brief(manifest.value("format", Json())), ", expected \"", kFormat, "\"");
@@ -76,7 +76,7 @@ Json read_manifest(const fs::path& folder) {
 
 bool of_another_version(const fs::path& folder) {
   try {
-    return !is_current(parse(folder));
+    return !is_current(parse_manifest(folder));
   } catch (const Error&) {
     return false;
   }

@@ -10,7 +10,7 @@
 namespace hadal {
 namespace {
 
-constexpr int64_t kLength = 4;
+constexpr int64_t kMixtureLength = 4;
 
 // Ids from `first` on, so that a row tells where it comes from.
 TokenMixture::Part part(const std::string& name, double weight, int32_t first, int64_t tokens,
@@ -20,7 +20,7 @@ TokenMixture::Part part(const std::string& name, double weight, int32_t first, i
   std::iota(ids.begin(), ids.end(), first);
   documents.add(std::span(ids).first(ids.size() / 2));
   documents.add(std::span(ids).subspan(ids.size() / 2));
-  return {name, weight, TokenSource(std::move(documents), {kLength, 1, seed, true})};
+  return {name, weight, TokenSource(std::move(documents), {kMixtureLength, 1, seed, true})};
 }
 
 TokenMixture mixture(uint64_t seed = 3) {
@@ -48,7 +48,7 @@ TEST(TokenMixture, RealisedSharesFollowTheWeights) {
   std::map<int32_t, int64_t> count;
   const Batch batch = rows.batch(0, kRows).batch;
   for (int64_t r = 0; r < kRows; ++r) {
-    const int32_t id = batch.ids[static_cast<size_t>(r * kLength)];
+    const int32_t id = batch.ids[static_cast<size_t>(r * kMixtureLength)];
     ++count[id < 1000 ? 0 : id < 10000 ? 1 : 2];
   }
   EXPECT_NEAR(double(count[0]) / kRows, 0.6, 1.0 / TokenMixture::kBlock);
@@ -112,7 +112,7 @@ TEST(TokenMixture, PartsMustBePackedAlike) {
   parts.push_back(part("a", 2, 0, 400, 1));
   TokenDocuments documents;
   documents.add(std::vector<int32_t>(50, 1));
-  parts.push_back({"b", 1, TokenSource(std::move(documents), {kLength + 1, 1, 1, true})});
+  parts.push_back({"b", 1, TokenSource(std::move(documents), {kMixtureLength + 1, 1, 1, true})});
   EXPECT_ERROR(TokenMixture(std::move(parts), 1), kUsage, "source b is packed in another way");
 }
 

@@ -18,8 +18,8 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 // recipe.json or run.json; {} when there is none.
 OrderedJson read_facts(const fs::path& path) {
   if (!fs::exists(path)) return OrderedJson::object();
-  constexpr int64_t kMaxBytes = 16 << 20;
-  const Json facts = parse_json(read_file(path, kMaxBytes), path.string());
+  constexpr int64_t kMaxFactsBytes = 16 << 20;
+  const Json facts = parse_json(read_file(path, kMaxFactsBytes), path.string());
   OrderedJson out = OrderedJson::object();
   for (const auto& [key, value] : json_object(facts, path.string()).items()) {
     if (!value.is_object()) {
@@ -49,9 +49,9 @@ double number_or_none(const Json& object, const char* key) {
   return found != object.end() && found->is_number() ? found->get<double>() : kNone;
 }
 
-class Reader {
+class HistoryReader {
  public:
-  explicit Reader(RunHistory& history) : history_(history) {}
+  explicit HistoryReader(RunHistory& history) : history_(history) {}
 
   void read_line(const Json& line, const std::string& where) {
     const int64_t step = json_int(json_object(line, where).value("step", Json()), where + ": step");
@@ -137,7 +137,7 @@ int64_t group_size(int64_t n, int64_t most) {
   return std::max<int64_t>(1, (n + most - 1) / most);
 }
 
-double mean_of(std::span<const double> values) {
+double finite_mean(std::span<const double> values) {
   double sum = 0;
   int64_t count = 0;
   for (const double v : values) {
@@ -159,7 +159,7 @@ OrderedJson thinned(std::span<const double> values, int64_t group, bool last) {
   for (int64_t begin = 0; begin < n; begin += group) {
     const auto part =
         values.subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(group, n - begin)));
-    out.push_back(number_json(last ? part.back() : mean_of(part)));
+    out.push_back(number_json(last ? part.back() : finite_mean(part)));
   }
   return out;
 }
@@ -245,7 +245,7 @@ RunHistory load_history(const fs::path& run) {
   history.recipe = read_facts(run / "recipe.json");
   history.facts = read_facts(run / "run.json");
   std::ifstream lines(path);
-  Reader reader(history);
+  HistoryReader reader(history);
   int64_t number = 0;
   for (std::string line; std::getline(lines, line);) {
     if (lines.eof()) break;  // without an end of line: still being written

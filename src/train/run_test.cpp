@@ -63,7 +63,7 @@ std::string train_whole(const TrainRecipe& r) {
 }
 
 // The weights of the run that nothing happens to.
-const std::string& undisturbed() {
+const std::string& undisturbed_run() {
   static const std::string weights = train_whole(recipe(scratch_dir()));
   return weights;
 }
@@ -96,12 +96,12 @@ TEST_F(TrainRuns, StopsAndGoesOnToTheSameBits) {
     EXPECT_EQ(checkpoint_steps(r.run.out).front(), stop);
     EXPECT_FALSE(fs::exists(run.model_folder()));
   }
-  EXPECT_TRUE(resumed(r, passed_over) == undisturbed());
+  EXPECT_TRUE(resumed(r, passed_over) == undisturbed_run());
   EXPECT_TRUE(passed_over.empty());
   const std::vector<Json> log = log_of(r.run.out);
   ASSERT_EQ(log.size(), 8u);
   for (size_t i = 0; i < 8; ++i) EXPECT_EQ(log[i]["step"], i + 1);
-  EXPECT_TRUE(resumed(r, passed_over) == undisturbed()) << "at its end already";
+  EXPECT_TRUE(resumed(r, passed_over) == undisturbed_run()) << "at its end already";
 }
 
 TEST_F(TrainRuns, ADamagedCheckpointIsSetAside) {
@@ -110,7 +110,7 @@ TEST_F(TrainRuns, ADamagedCheckpointIsSetAside) {
   const fs::path checkpoints = fs::path(r.run.out) / "checkpoints";
   write_file_atomically(checkpoints / "step-8" / "state.json", "{}\n");
   std::vector<std::string> passed_over;
-  EXPECT_TRUE(resumed(r, passed_over) == undisturbed());
+  EXPECT_TRUE(resumed(r, passed_over) == undisturbed_run());
   ASSERT_EQ(passed_over.size(), 1u);
   EXPECT_NE(passed_over[0].find("step-8 is passed over"), std::string::npos) << passed_over[0];
   EXPECT_TRUE(fs::exists(checkpoints / "step-8.damaged"));
@@ -123,7 +123,7 @@ TEST_F(TrainRuns, OneProcessAtATime) {
     const TrainRun run(r);
     EXPECT_ERROR(TrainRun(r), kIo, str("is in use by process ", ::getpid()));
   }
-  EXPECT_TRUE(train_whole(r) == undisturbed());
+  EXPECT_TRUE(train_whole(r) == undisturbed_run());
   EXPECT_ERROR(TrainRun(r).check_fresh(), kUsage, "holds a run already");
 }
 
@@ -198,7 +198,7 @@ TEST_F(TrainRuns, EndsAfterBadStepsInARowAndKeepsWhatWasGood) {
   EXPECT_EQ(log[3]["data_rows"], (Json{24, 31}));
   EXPECT_EQ(checkpoint_steps(r.run.out), std::vector<int64_t>{2});
   std::vector<std::string> passed_over;
-  EXPECT_TRUE(resumed(r, passed_over) == undisturbed());
+  EXPECT_TRUE(resumed(r, passed_over) == undisturbed_run());
 }
 
 // One bad step among good ones is counted, and that is all.

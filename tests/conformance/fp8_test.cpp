@@ -13,8 +13,8 @@ namespace {
 // E4M3 has four bits less than BF16, so that a product is off by 16 times as much, and so is what
 // the model makes of it (how much that is differs from model to model; conformance/bf16_test.cpp
 // bounds it). Softmax and attention stay in BF16 here; cached activations are rounded once more.
-constexpr double kTimesBf16 = 20;  // measured: 12 to 17
-constexpr double kRounded = 0.02;  // smaller: another path was taken
+constexpr double kTimesBf16 = 20;       // measured: 12 to 17
+constexpr double kRoundedToFp8 = 0.02;  // smaller: another path was taken
 
 class Fp8 : public testing::TestWithParam<Variant> {};
 
@@ -24,7 +24,7 @@ TrainOptions options_of(Precision precision) {
   return options;
 }
 
-std::vector<float> gradients(Transformer& model, Precision precision) {
+std::vector<float> all_gradients(Transformer& model, Precision precision) {
   const std::vector<int32_t> tokens = some_ids(4 * 40, 12);
   const Batch batch =
       make_batch(View<const int32_t, 2>(tokens.data(), {4, 40}), 38, model.mtp_depth());
@@ -48,12 +48,12 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
 
 TEST_P(Fp8, gradients_are_close_to_fp32) {
   const auto model = make_model(GetParam(), choose_all_experts);
-  const std::vector<float> exact = gradients(*model, Precision::kFp32);
-  const std::vector<float> rounded = gradients(*model, Precision::kFp8);
-  const double bf16 = distance(gradients(*model, Precision::kBf16), exact);
+  const std::vector<float> exact = all_gradients(*model, Precision::kFp32);
+  const std::vector<float> rounded = all_gradients(*model, Precision::kFp8);
+  const double bf16 = distance(all_gradients(*model, Precision::kBf16), exact);
   EXPECT_LT(distance(rounded, exact), kTimesBf16 * bf16);
-  EXPECT_GT(distance(rounded, exact), kRounded);
-  const std::vector<float> blocks = gradients(*model, Precision::kFp8Blocks);
+  EXPECT_GT(distance(rounded, exact), kRoundedToFp8);
+  const std::vector<float> blocks = all_gradients(*model, Precision::kFp8Blocks);
   EXPECT_NE(blocks, rounded);
   EXPECT_LT(distance(blocks, exact), 2 * kTimesBf16 * bf16);
 }
@@ -63,7 +63,7 @@ TEST_P(Fp8, the_same_bits_on_any_number_of_threads) {
   std::vector<float> first;
   for (int64_t threads : {1, 2, 3}) {
     const ScopedThreads scope(threads);
-    const std::vector<float> now = gradients(*model, Precision::kFp8);
+    const std::vector<float> now = all_gradients(*model, Precision::kFp8);
     if (first.empty()) first = now;
     EXPECT_EQ(now, first) << threads << " threads";
   }
@@ -109,7 +109,7 @@ TEST_P(Fp8, what_is_exported_comes_back_bit_for_bit) {
   const Pretrained loaded = load_pretrained(folder, load, warnings);
   EXPECT_TRUE(warnings.lines.empty());
   EXPECT_EQ(loaded.model->config().weight_block_size, (std::vector<int64_t>{128, 128}));
-  EXPECT_EQ(gradients(*loaded.model, Precision::kFp8), gradients(*model, Precision::kFp8));
+  EXPECT_EQ(all_gradients(*loaded.model, Precision::kFp8), all_gradients(*model, Precision::kFp8));
   const auto ids = some_ids(15, 8);
   Matrix a({15, 48}), b({15, 48});
   model->logits(view(ids), Precision::kFp8, a);

@@ -111,6 +111,14 @@ fs::path source_dir() {
   return HADAL_SOURCE_DIR;
 }
 
+fs::path golden_dir(const std::string& name) {
+  return source_dir() / "tests/golden" / name;
+}
+
+fs::path text_testdata(const std::string& name) {
+  return source_dir() / "src/text/testdata" / name;
+}
+
 fs::path scratch_dir() {
   struct Folder {
     fs::path path;

@@ -56,6 +56,9 @@ void for_each_family(Fn fn) {
 
 // The source tree: for golden and attack files.
 std::filesystem::path source_dir();
+// A folder of tests/golden; a file of src/text/testdata.
+std::filesystem::path golden_dir(const std::string& name);
+std::filesystem::path text_testdata(const std::string& name);
 // A fresh empty folder that is removed when the process ends.
 std::filesystem::path scratch_dir();
 

@@ -12,7 +12,7 @@ namespace hadal {
 namespace {
 
 constexpr double kLatentNormEps = 1e-6;  // the norms on c_Q and c_KV, whatever rms_norm_eps says
-constexpr int64_t kRowsPerTask = 16;
+constexpr int64_t kHeadRowsPerTask = 16;
 
 class Mla final : public Attention {
  public:
@@ -197,7 +197,7 @@ class Mla final : public Attention {
     const Arena::Scope scope(scratch);
     const Out2 kv = scratch.floats(c.rows, heads_ * (nope_ + v_));
     kv_b_proj_.forward(c, kv, precision);
-    parallel_for(c.rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    parallel_for(c.rows, kHeadRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t h = 0; h < heads_; ++h) {
           const float* from = kv.row(t) + h * (nope_ + v_);
@@ -212,7 +212,7 @@ class Mla final : public Attention {
   // Assigns d_kv, adds to d_k_rope. dk is spoiled when there are several RoPE groups.
   void expand_backward(Out2 dk, In2 dv, Ids positions, Out2 d_kv, Out2 d_k_rope) const {
     if (groups_ > 1) rope_backward(dk, positions, rope_, head_layout());
-    parallel_for(dk.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    parallel_for(dk.dim(0), kHeadRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         float* shared = d_k_rope.row(t);
         for (int64_t h = 0; h < heads_; ++h) {

@@ -56,7 +56,7 @@ struct Pending {
   int32_t colons = 0;  // of a subscript; of a dictionary: values so far
   std::vector<std::string> named = {};
 };
-using Kind = Pending::Kind;
+using PendingKind = Pending::Kind;
 
 struct BinaryOperator {
   std::string_view text;
@@ -77,7 +77,7 @@ class ExpressionParser {
  public:
   ExpressionParser(TokenStream& tokens, Builder& builder, ExpressionOptions options)
       : tokens_(tokens), builder_(builder), options_(options) {
-    pending_.push_back({Kind::kTop, kBracket, tokens.peek().line});
+    pending_.push_back({PendingKind::kTop, kBracket, tokens.peek().line});
     brackets_.push_back(0);
   }
 
@@ -142,7 +142,7 @@ class ExpressionParser {
   // Where a value is expected. Returns whether one still is.
   bool read_operand() {
     const Token& token = tokens_.peek();
-    if (pending_.back().kind == Kind::kTestArg) return read_primary(token);
+    if (pending_.back().kind == PendingKind::kTestArg) return read_primary(token);
     if (at_bracket()) {
       if (ends_empty(token)) return false;
       if (is_call(bracket().kind) && !named_now_) {
@@ -158,19 +158,19 @@ class ExpressionParser {
     }
     if (token.kind == TokenKind::kName && token.text == "not") {
       if (pending_.back().level > kNotLevel) tokens_.fail("a value");
-      pending_.push_back({Kind::kUnary, kNotLevel, tokens_.next().line, Op::kNot});
+      pending_.push_back({PendingKind::kUnary, kNotLevel, tokens_.next().line, Op::kNot});
       return true;
     }
     if (tokens_.at_operator("-") || tokens_.at_operator("+")) {
       const Op op = token.text == "-" ? Op::kNegate : Op::kPlus;
-      pending_.push_back({Kind::kUnary, kUnaryLevel, tokens_.next().line, op});
+      pending_.push_back({PendingKind::kUnary, kUnaryLevel, tokens_.next().line, op});
       return true;
     }
     return read_primary(token);
   }
 
-  static bool is_call(Kind kind) {
-    return kind == Kind::kCall || kind == Kind::kFilter || kind == Kind::kTest;
+  static bool is_call(PendingKind kind) {
+    return kind == PendingKind::kCall || kind == PendingKind::kFilter || kind == PendingKind::kTest;
   }
   bool closes(const Token& token) const {
     return token.kind != TokenKind::kOperator
@@ -181,7 +181,7 @@ class ExpressionParser {
   // "()", "[1,]", "[:]": a bracket or a part of it without a value. The state is then as after one.
   bool ends_empty(const Token& token) {
     Pending& b = bracket();
-    if (b.kind == Kind::kSubscript) {
+    if (b.kind == PendingKind::kSubscript) {
       const bool colon = tokens_.at_operator(":");
       if (!colon && !(b.colons > 0 && tokens_.at_operator("]"))) return false;
       push_constant(token.line, {None{}});
@@ -189,7 +189,7 @@ class ExpressionParser {
     }
     const bool may = b.after || operands_.size() == b.first;
     if (!may || named_now_ || b.colons % 2 != 0 || !closes(token)) return false;
-    if (b.kind == Kind::kTop && !b.comma) return false;
+    if (b.kind == PendingKind::kTop && !b.comma) return false;
     b.after = true;
     return true;
   }
@@ -218,11 +218,11 @@ class ExpressionParser {
       default:
         break;
     }
-    const Kind kind = tokens_.at_operator("(")   ? Kind::kParen
-                      : tokens_.at_operator("[") ? Kind::kList
-                      : tokens_.at_operator("{") ? Kind::kDict
-                                                 : Kind::kTop;
-    if (kind == Kind::kTop) tokens_.fail("a value");
+    const PendingKind kind = tokens_.at_operator("(")   ? PendingKind::kParen
+                             : tokens_.at_operator("[") ? PendingKind::kList
+                             : tokens_.at_operator("{") ? PendingKind::kDict
+                                                        : PendingKind::kTop;
+    if (kind == PendingKind::kTop) tokens_.fail("a value");
     tokens_.next();
     open(kind, line);
     return true;
@@ -240,7 +240,7 @@ class ExpressionParser {
     tokens_.next();
   }
 
-  Pending& open(Kind kind, int32_t line) {
+  Pending& open(PendingKind kind, int32_t line) {
     brackets_.push_back(pending_.size());
     pending_.push_back({kind, kBracket, line});
     pending_.back().base = pending_.back().first = operands_.size();
@@ -258,7 +258,7 @@ class ExpressionParser {
       }
       if (tokens_.at_operator("(")) {
         tokens_.next();
-        open(Kind::kCall, token.line).base = operands_.size() - 1;
+        open(PendingKind::kCall, token.line).base = operands_.size() - 1;
         return After::kOperand;
       }
       while (pending_.back().level == kUnaryLevel) reduce_one();
@@ -281,7 +281,7 @@ class ExpressionParser {
   After read_postfix(const Token& token) {
     tokens_.next();
     if (token.text == "[") {
-      open(Kind::kSubscript, token.line).base = operands_.size() - 1;
+      open(PendingKind::kSubscript, token.line).base = operands_.size() - 1;
       return After::kOperand;
     }
     const Token& name = tokens_.peek();
@@ -311,7 +311,7 @@ class ExpressionParser {
     const int32_t line = tokens_.peek().line;
     const int32_t name = builder_.name(dotted_name("the name of a filter"));
     if (tokens_.skip_operator("(")) {
-      Pending& b = open(Kind::kFilter, line);
+      Pending& b = open(PendingKind::kFilter, line);
       b.base = operands_.size() - 1;
       b.name = name;
       return true;
@@ -326,11 +326,11 @@ class ExpressionParser {
     const int32_t line = tokens_.peek().line;
     const bool negated = tokens_.skip_name("not");
     const int32_t name = builder_.name(dotted_name("the name of a test"));
-    Pending pending{Kind::kTestArg, kUnaryLevel, line};
+    Pending pending{PendingKind::kTestArg, kUnaryLevel, line};
     pending.name = name;
     pending.negated = negated;
     if (tokens_.skip_operator("(")) {
-      Pending& b = open(Kind::kTest, line);
+      Pending& b = open(PendingKind::kTest, line);
       b.base = operands_.size() - 1;
       b.name = name;
       b.negated = negated;
@@ -362,7 +362,8 @@ class ExpressionParser {
     if (token.text == "and" || token.text == "or") {
       const bool both = token.text == "and";
       reduce(both ? kAndLevel : kOrLevel);
-      pending_.push_back({both ? Kind::kAnd : Kind::kOr, both ? kAndLevel : kOrLevel, token.line});
+      pending_.push_back(
+          {both ? PendingKind::kAnd : PendingKind::kOr, both ? kAndLevel : kOrLevel, token.line});
     } else if (token.text == "in") {
       binary(kCompareLevel, Op::kIn);
     } else if (token.text == "not" && tokens_.at_name("in", 1)) {
@@ -370,12 +371,12 @@ class ExpressionParser {
       tokens_.next();
     } else if (token.text == "if" && (brackets_.size() > 1 || options_.conditional)) {
       reduce(kOrLevel);
-      if (pending_.back().kind == Kind::kIf) reduce_one();
-      pending_.push_back({Kind::kIf, kConditionalLevel, token.line});
+      if (pending_.back().kind == PendingKind::kIf) reduce_one();
+      pending_.push_back({PendingKind::kIf, kConditionalLevel, token.line});
     } else if (token.text == "else") {
       reduce(kOrLevel);
-      if (pending_.back().kind != Kind::kIf) return read_separator();
-      pending_.back().kind = Kind::kElse;
+      if (pending_.back().kind != PendingKind::kIf) return read_separator();
+      pending_.back().kind = PendingKind::kElse;
     } else {
       return read_separator();
     }
@@ -387,37 +388,39 @@ class ExpressionParser {
     const bool compare = level == kCompareLevel;
     reduce(compare ? kAddLevel : level);  // comparisons in a row are one
     pending_.push_back(
-        {compare ? Kind::kCompare : Kind::kOperator, level, tokens_.peek().line, op});
+        {compare ? PendingKind::kCompare : PendingKind::kOperator, level, tokens_.peek().line, op});
   }
 
   // A comma, a colon, or what closes the bracket; the end of the expression where there is none.
   After read_separator() {
     reduce(kConditionalLevel);
     Pending& b = bracket();
-    if (tokens_.at_operator(",") && !b.after && b.kind != Kind::kSubscript &&
-        (b.kind != Kind::kTop || options_.tuple)) {
-      if (b.kind == Kind::kDict && b.colons % 2 == 0) tokens_.fail("':' and a value");
-      if (b.kind == Kind::kDict) ++b.colons;
+    if (tokens_.at_operator(",") && !b.after && b.kind != PendingKind::kSubscript &&
+        (b.kind != PendingKind::kTop || options_.tuple)) {
+      if (b.kind == PendingKind::kDict && b.colons % 2 == 0) tokens_.fail("':' and a value");
+      if (b.kind == PendingKind::kDict) ++b.colons;
       tokens_.next();
       b.comma = b.after = true;
       return After::kOperand;
     }
     if (tokens_.at_operator(":") && !b.after) {
-      if ((b.kind == Kind::kDict && b.colons % 2 == 0) ||
-          (b.kind == Kind::kSubscript && b.colons < 2)) {
+      if ((b.kind == PendingKind::kDict && b.colons % 2 == 0) ||
+          (b.kind == PendingKind::kSubscript && b.colons < 2)) {
         tokens_.next();
         ++b.colons;
         return After::kOperand;
       }
     }
-    if (b.kind == Kind::kTop) return After::kEnd;
-    const char* close = b.kind == Kind::kDict                                 ? "}"
-                        : b.kind == Kind::kList || b.kind == Kind::kSubscript ? "]"
-                                                                              : ")";
+    if (b.kind == PendingKind::kTop) return After::kEnd;
+    const char* close = b.kind == PendingKind::kDict                                        ? "}"
+                        : b.kind == PendingKind::kList || b.kind == PendingKind::kSubscript ? "]"
+                                                                                            : ")";
     if (!tokens_.at_operator(close)) {
-      tokens_.fail(b.kind == Kind::kSubscript ? std::string("']'") : str("',' or '", close, "'"));
+      tokens_.fail(b.kind == PendingKind::kSubscript ? std::string("']'")
+                                                     : str("',' or '", close, "'"));
     }
-    if (b.kind == Kind::kDict && !b.after && operands_.size() > b.base && b.colons % 2 == 0) {
+    if (b.kind == PendingKind::kDict && !b.after && operands_.size() > b.base &&
+        b.colons % 2 == 0) {
       tokens_.fail("':' and a value");
     }
     tokens_.next();
@@ -433,28 +436,28 @@ class ExpressionParser {
     const auto count = static_cast<int32_t>(items.size());
     filtered_ = false;
     switch (b.kind) {
-      case Kind::kParen:
+      case PendingKind::kParen:
         if (!b.comma && count == 1) {
           operands_.push_back(items[0]);
         } else {
           push({Node::Kind::kCollection, b.line, Op::kTuple, count, 0, std::move(items)});
         }
         break;
-      case Kind::kList:
+      case PendingKind::kList:
         push({Node::Kind::kCollection, b.line, Op::kList, count, 0, std::move(items)});
         break;
-      case Kind::kDict:
+      case PendingKind::kDict:
         push({Node::Kind::kCollection, b.line, Op::kDict, count / 2, 0, std::move(items)});
         break;
-      case Kind::kSubscript:
+      case PendingKind::kSubscript:
         close_subscript(b, std::move(items));
         break;
-      case Kind::kTest:
+      case PendingKind::kTest:
         make_test(b, std::move(items), b.named);
         break;
       default: {
         const auto positional = count - static_cast<int32_t>(b.named.size()) - 1;
-        const bool filter = b.kind == Kind::kFilter;
+        const bool filter = b.kind == PendingKind::kFilter;
         push({filter ? Node::Kind::kFilter : Node::Kind::kCall, b.line, Op::kEnd,
               builder_.args({positional, b.named}), b.name, std::move(items)});
         filtered_ = filter;
@@ -484,26 +487,26 @@ class ExpressionParser {
     pending_.pop_back();
     const size_t operands = operands_.size();
     switch (p.kind) {
-      case Kind::kUnary:
+      case PendingKind::kUnary:
         push({Node::Kind::kOperation, p.line, p.op, 0, 0, {pop()}});
         return;
-      case Kind::kTestArg:
+      case PendingKind::kTestArg:
         make_test(p, pop_to(operands - 2), {});
         return;
-      case Kind::kCompare:
+      case PendingKind::kCompare:
         reduce_comparison(p);
         return;
-      case Kind::kIf:  // without else: undefined
+      case PendingKind::kIf:  // without else: undefined
         push_constant(p.line, undefined("the inline if is false and has no else"));
         push({Node::Kind::kConditional, p.line, Op::kEnd, 0, 0, pop_to(operands - 2)});
         return;
-      case Kind::kElse:
+      case PendingKind::kElse:
         push({Node::Kind::kConditional, p.line, Op::kEnd, 0, 0, pop_to(operands - 3)});
         return;
       default: {
-        const Node::Kind kind = p.kind == Kind::kAnd  ? Node::Kind::kAnd
-                                : p.kind == Kind::kOr ? Node::Kind::kOr
-                                                      : Node::Kind::kOperation;
+        const Node::Kind kind = p.kind == PendingKind::kAnd  ? Node::Kind::kAnd
+                                : p.kind == PendingKind::kOr ? Node::Kind::kOr
+                                                             : Node::Kind::kOperation;
         push({kind, p.line, p.op, 0, 0, pop_to(operands - 2)});
       }
     }
@@ -511,7 +514,7 @@ class ExpressionParser {
 
   void reduce_comparison(const Pending& last) {
     std::vector<Op> ops{last.op};
-    while (pending_.back().kind == Kind::kCompare) {
+    while (pending_.back().kind == PendingKind::kCompare) {
       ops.push_back(pending_.back().op);
       pending_.pop_back();
     }

@@ -13,7 +13,7 @@ namespace hadal::jinja {
 namespace {
 
 template <std::string (*kChange)(std::string_view)>
-Value changed(Context& context, const Value& value, const Args& args) {
+Value filtered(Context& context, const Value& value, const Args& args) {
   const Parameters none("the filter", args, {});
   const std::string text = to_str(value, context.budget);
   context.budget.make(4 * text.size());
@@ -299,10 +299,10 @@ Value attribute(Context& context, const Value& value, const Args& args) {
   return get_attribute(context, value, p.string(0));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kScalarFilters[] = {
     {"abs", absolute},
     {"attr", attribute},
-    {"capitalize", changed<capitalize>},
+    {"capitalize", filtered<capitalize>},
     {"count", filter_length},
     {"d", filter_default},
     {"default", filter_default},
@@ -310,23 +310,23 @@ constexpr Filter kFilters[] = {
     {"indent", indent},
     {"int", to_int},
     {"length", filter_length},
-    {"lower", changed<lower>},
+    {"lower", filtered<lower>},
     {"replace", filter_replace},
     {"round", filter_round},
-    {"safe", changed<unchanged>},
-    {"string", changed<unchanged>},
-    {"title", changed<title_of_words>},
+    {"safe", filtered<unchanged>},
+    {"string", filtered<unchanged>},
+    {"title", filtered<title_of_words>},
     {"tojson", tojson},
     {"trim", trim},
     {"truncate", truncate},
-    {"upper", changed<upper>},
+    {"upper", filtered<upper>},
     {"wordcount", word_count},
 };
 
 }  // namespace
 
 std::span<const Filter> scalar_filters() {
-  return kFilters;
+  return kScalarFilters;
 }
 
 }  // namespace hadal::jinja

@@ -8,13 +8,13 @@
 namespace hadal::jinja {
 namespace {
 
-using Kind = Sequence::Kind;
+using SequenceKind = Sequence::Kind;
 
 // map('map', ...) calls itself through arguments.
 constexpr int kMaxFilterDepth = 16;
 
 Value iterator(std::vector<Value> items, Context& context) {
-  return make_list(std::move(items), context.budget, Kind::kIterator);
+  return make_list(std::move(items), context.budget, SequenceKind::kIterator);
 }
 
 // "a.b.0" of an item, or what an integer names.
@@ -38,7 +38,7 @@ Value folded(Context& context, const Value& value, bool case_sensitive) {
 Value first(Context& context, const Value& value, const Args& args) {
   const Parameters none("first", args, {});
   const auto* list = value.get<SequencePtr>();
-  if (list != nullptr && (*list)->kind == Kind::kIterator) {
+  if (list != nullptr && (*list)->kind == SequenceKind::kIterator) {
     if ((*list)->used < (*list)->items.size()) return (*list)->items[(*list)->used++];
   } else if (value.is_string() && !value.string().empty()) {
     return get_item(context, value, {int64_t{0}});
@@ -52,7 +52,7 @@ Value first(Context& context, const Value& value, const Args& args) {
 Value last(Context& context, const Value& value, const Args& args) {
   const Parameters none("last", args, {});
   const auto* list = value.get<SequencePtr>();
-  HADAL_CHECK(list == nullptr || (*list)->kind != Kind::kIterator, kFormat,
+  HADAL_CHECK(list == nullptr || (*list)->kind != SequenceKind::kIterator, kFormat,
               "last of a generator, expected | list before it");
   require_defined(value);
   if (value.is_string() && !value.string().empty()) {
@@ -76,7 +76,7 @@ Value items(Context& context, const Value& value, const Args& args) {
               ", expected a dictionary");
   std::vector<Value> pairs;
   for (const auto& [key, item] : (*dict)->items) {
-    pairs.push_back(make_list({key, item}, context.budget, Kind::kTuple));
+    pairs.push_back(make_list({key, item}, context.budget, SequenceKind::kTuple));
   }
   return iterator(std::move(pairs), context);
 }
@@ -155,8 +155,9 @@ Value reverse(Context& context, const Value& value, const Args& args) {
     return make_string(std::move(text), context.budget);
   }
   const auto* list = value.get<SequencePtr>();
-  const bool consumed = list != nullptr && (*list)->kind == Kind::kIterator;
-  return make_list(std::move(out), context.budget, consumed ? Kind::kList : Kind::kIterator);
+  const bool consumed = list != nullptr && (*list)->kind == SequenceKind::kIterator;
+  return make_list(std::move(out), context.budget,
+                   consumed ? SequenceKind::kList : SequenceKind::kIterator);
 }
 
 // Items beside what they are ordered by.
@@ -213,7 +214,7 @@ Value dictsort(Context& context, const Value& value, const Args& args) {
   Keyed pairs;
   for (const auto& [key, item] : (*dict)->items) {
     pairs.emplace_back(folded(context, by == "key" ? key : item, p.truth_or(0, false)),
-                       make_list({key, item}, context.budget, Kind::kTuple));
+                       make_list({key, item}, context.budget, SequenceKind::kTuple));
   }
   return make_list(sorted(context, std::move(pairs), p.truth_or(2, false)), context.budget);
 }
@@ -223,10 +224,10 @@ bool is_hashable(const Value& value) {
   if (value.is<DictPtr>()) return false;
   const auto* list = value.get<SequencePtr>();
   if (list == nullptr) return true;
-  if ((*list)->kind == Kind::kTuple) {
+  if ((*list)->kind == SequenceKind::kTuple) {
     return std::all_of((*list)->items.begin(), (*list)->items.end(), is_hashable);
   }
-  return (*list)->kind != Kind::kList;
+  return (*list)->kind != SequenceKind::kList;
 }
 
 Value unique(Context& context, const Value& value, const Args& args) {
@@ -276,7 +277,7 @@ Value sum(Context& context, const Value& value, const Args& args) {
     return choose(context, value, args, wanted, attribute);             \
   }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kSequenceFilters[] = {
     {"dictsort", dictsort},
     {"first", first},
     {"items", items},
@@ -309,7 +310,7 @@ const Filter* find_filter(const std::string& name) {
 }  // namespace
 
 std::span<const Filter> sequence_filters() {
-  return kFilters;
+  return kSequenceFilters;
 }
 
 bool has_filter(const std::string& name) {

@@ -11,7 +11,7 @@
 namespace hadal::jinja {
 namespace {
 
-constexpr auto npos = std::string::npos;
+constexpr auto kNoPlace = std::string::npos;
 constexpr size_t kMaxSource = size_t{1} << 20;
 
 bool is_name_start(char c) {
@@ -53,7 +53,7 @@ class Lexer {
     while (at_ < text_.size()) {
       const size_t open = next_tag(at_);
       std::string data = text_.substr(at_, open - at_);
-      if (open == npos) {
+      if (open == kNoPlace) {
         push_text(data);
         advance(text_.size());
         break;
@@ -65,7 +65,7 @@ class Lexer {
       advance(open);
       if (what == '#') {
         skip_comment();
-      } else if (const size_t body = raw_body(open); body != npos) {
+      } else if (const size_t body = raw_body(open); body != kNoPlace) {
         read_raw(body);
       } else {
         read_tag(what == '%', sign == '-' || sign == '+');
@@ -83,17 +83,18 @@ class Lexer {
   }
 
   size_t next_tag(size_t from) const {
-    for (size_t at = text_.find('{', from); at != npos; at = text_.find('{', at + 1)) {
-      if (at + 1 < text_.size() && std::string_view("{%#").find(text_[at + 1]) != npos) return at;
+    for (size_t at = text_.find('{', from); at != kNoPlace; at = text_.find('{', at + 1)) {
+      if (at + 1 < text_.size() && std::string_view("{%#").find(text_[at + 1]) != kNoPlace)
+        return at;
     }
-    return npos;
+    return kNoPlace;
   }
 
   static void trim_before(std::string& data, char what, char sign, bool line_starting) {
     if (sign == '-') {
       data = strip(data, {}, false, true);
     } else if (sign != '+' && what != '{') {
-      const size_t line = data.rfind('\n') + 1;  // npos + 1 is 0
+      const size_t line = data.rfind('\n') + 1;  // kNoPlace + 1 is 0
       if ((line > 0 || line_starting) &&
           strip(std::string_view(data).substr(line), {}, true, false).empty()) {
         data.resize(line);
@@ -136,7 +137,7 @@ class Lexer {
         at_ + 2 < text_.size() && (text_[at_ + 2] == '-' || text_[at_ + 2] == '+');
     const size_t begin = at_ + (signed_begin ? 3 : 2);
     const size_t end = text_.find("#}", begin);
-    if (end == npos) fail("a comment does not end, expected #}");
+    if (end == kNoPlace) fail("a comment does not end, expected #}");
     const char sign = end > begin ? text_[end - 1] : '\0';
     advance(end);
     at_ = end + 2;
@@ -147,11 +148,11 @@ class Lexer {
     }
   }
 
-  // Where the text after {% raw %} begins, npos if this is another tag.
+  // Where the text after {% raw %} begins, kNoPlace if this is another tag.
   size_t raw_body(size_t open) const { return tag_named("raw", open, false); }
 
   size_t tag_named(std::string_view tag, size_t open, bool newline) const {
-    if (text_[open + 1] != '%') return npos;
+    if (text_[open + 1] != '%') return kNoPlace;
     size_t at = open + 2;
     const auto space = [&] {
       while (at < text_.size() && is_space(utf8_char(text_.data() + at))) {
@@ -160,13 +161,13 @@ class Lexer {
     };
     if (at < text_.size() && (text_[at] == '-' || text_[at] == '+')) ++at;
     space();
-    if (text_.compare(at, tag.size(), tag) != 0) return npos;
+    if (text_.compare(at, tag.size(), tag) != 0) return kNoPlace;
     at += tag.size();
     space();
     const bool minus = text_.compare(at, 1, "-") == 0;
     const bool plus = newline && text_.compare(at, 1, "+") == 0;
     if (minus || plus) ++at;
-    if (text_.compare(at, 2, "%}") != 0) return npos;
+    if (text_.compare(at, 2, "%}") != 0) return kNoPlace;
     at += 2;
     if (minus) {
       space();
@@ -178,9 +179,9 @@ class Lexer {
 
   void read_raw(size_t body) {
     advance(body);
-    for (size_t open = text_.find("{%", at_); open != npos; open = text_.find("{%", open + 1)) {
+    for (size_t open = text_.find("{%", at_); open != kNoPlace; open = text_.find("{%", open + 1)) {
       const size_t after = tag_named("endraw", open, true);
-      if (after == npos) continue;
+      if (after == kNoPlace) continue;
       std::string data = text_.substr(at_, open - at_);
       trim_before(data, '%', text_[open + 2], text_[at_ - 1] == '\n');
       push_text(data);
@@ -227,13 +228,13 @@ class Lexer {
       }
     }
     const char c = text_[at_];
-    if (std::string_view("+-*/%~[](){}<>=.:|,").find(c) == npos) {
+    if (std::string_view("+-*/%~[](){}<>=.:|,").find(c) == kNoPlace) {
       fail("unexpected character '", text_.substr(at_, utf8_length(static_cast<unsigned char>(c))),
            "' in a tag, expected a name, a value or an operator");
     }
-    if (const size_t kind = std::string_view("([{").find(c); kind != npos) {
+    if (const size_t kind = std::string_view("([{").find(c); kind != kNoPlace) {
       brackets += ")]}"[kind];
-    } else if (std::string_view(")]}").find(c) != npos) {
+    } else if (std::string_view(")]}").find(c) != kNoPlace) {
       if (brackets.empty()) fail("unexpected '", c, "', expected no closing bracket here");
       if (brackets.back() != c) fail("unexpected '", c, "', expected '", brackets.back(), "'");
       brackets.pop_back();
@@ -314,7 +315,7 @@ class Lexer {
   void read_escape(std::string& value) {
     const char c = text_[at_++];
     constexpr std::string_view kLetters = "nrtabfv\\'\"", kMeant = "\n\r\t\a\b\f\v\\'\"";
-    if (const size_t known = kLetters.find(c); known != npos) {
+    if (const size_t known = kLetters.find(c); known != kNoPlace) {
       value += kMeant[known];
     } else if (c == '\n') {
       ++line_;

@@ -8,7 +8,7 @@
 namespace hadal::jinja {
 namespace {
 
-struct Row {
+struct MethodRow {
   const char* name;
   Value (*call)(Context&, const Value&, const Args&);
 };
@@ -176,7 +176,7 @@ Value remove_affix(Context& context, const Value& self, const Args& args, bool b
 
 #define HADAL_METHOD(...) [](Context& c, const Value& s, const Args& a) -> Value { __VA_ARGS__; }
 
-constexpr Row kStringMethods[] = {
+constexpr MethodRow kStringMethods[] = {
     {"capitalize", changed<capitalize>},
     {"center", HADAL_METHOD(return justify(c, s, a, Side::kBoth))},
     {"count", count_method},
@@ -237,7 +237,7 @@ Value dict_get(Context& context, const Value& self, const Args& args) {
   return p.get(1) == nullptr ? Value{None{}} : *p.get(1);
 }
 
-constexpr Row kDictMethods[] = {
+constexpr MethodRow kDictMethods[] = {
     {"get", dict_get},
     {"items", HADAL_METHOD(Parameters("items", a, {}); return view(c, dict_of(s), true, true))},
     {"keys", HADAL_METHOD(Parameters("keys", a, {}); return view(c, dict_of(s), true, false))},
@@ -263,7 +263,7 @@ Value list_index(Context& context, const Value& self, const Args& args) {
   throw Error(ErrorKind::kFormat, "index: the value is not in the list");
 }
 
-constexpr Row kListMethods[] = {{"count", list_count}, {"index", list_index}};
+constexpr MethodRow kListMethods[] = {{"count", list_count}, {"index", list_index}};
 
 Value loop_cycle(Context&, const Value& self, const Args& args) {
   HADAL_CHECK(args.named.empty() && !args.positional.empty(), kFormat,
@@ -272,7 +272,7 @@ Value loop_cycle(Context&, const Value& self, const Args& args) {
   return args.positional[static_cast<size_t>(loop.index) % args.positional.size()];
 }
 
-constexpr Row kLoopMethods[] = {{"cycle", loop_cycle}};
+constexpr MethodRow kLoopMethods[] = {{"cycle", loop_cycle}};
 #undef HADAL_METHOD
 
 // What Python has and this does not; the sandbox refuses what changes a value.
@@ -283,8 +283,8 @@ constexpr const char* kRefused[] = {
     "format_map", "maketrans",  "isprintable", "isidentifier"};
 
 struct Rows {
-  const Row* begin;
-  const Row* end;
+  const MethodRow* begin;
+  const MethodRow* end;
 };
 
 Rows methods_of(const Value& value) {
@@ -298,10 +298,10 @@ Rows methods_of(const Value& value) {
   return {nullptr, nullptr};
 }
 
-const Row* find_method(const Value& value, const std::string& name) {
+const MethodRow* find_method(const Value& value, const std::string& name) {
   const Rows rows = methods_of(value);
-  const Row* found =
-      std::find_if(rows.begin, rows.end, [&](const Row& row) { return name == row.name; });
+  const MethodRow* found =
+      std::find_if(rows.begin, rows.end, [&](const MethodRow& row) { return name == row.name; });
   return found == rows.end ? nullptr : found;
 }
 
@@ -323,7 +323,7 @@ bool has_method(const Value& value, const std::string& name) {
 }
 
 Value call_method(Context& context, const Method& method, const Args& args) {
-  const Row* row = find_method(method.self, method.name);
+  const MethodRow* row = find_method(method.self, method.name);
   HADAL_CHECK(row != nullptr, kFormat, "method ", method.name, " of a value of type ",
               type_name(method.self), " is not supported or changes the value");
   return row->call(context, method.self, args);

@@ -19,7 +19,7 @@ struct Block {
   int32_t name = 0;    // kSet: of the variable
   size_t filters = 0;  // kSet, kFilter: where its filters stand among the tokens
 };
-using Kind = Block::Kind;
+using BlockKind = Block::Kind;
 
 constexpr const char* kEnds[] = {"endif",     "endfor",  "endfor",        "endset",
                                  "endfilter", "endwith", "endgeneration", "endmacro"};
@@ -62,7 +62,7 @@ class Parser {
   static const char* end_of(const Block& block) { return kEnds[static_cast<size_t>(block.kind)]; }
 
   void emit(Op op, int32_t a = 0, int32_t b = 0) { builder_.emit(op, line_, a, b); }
-  Block& open(Kind kind) {
+  Block& open(BlockKind kind) {
     if (blocks_.size() >= kMaxBlocks) {
       tokens_.error(line_, str("blocks stand more than ", kMaxBlocks, " deep, expected fewer"));
     }
@@ -71,11 +71,11 @@ class Parser {
   }
 
   void statement() {
-    struct Row {
+    struct Statement {
       const char* word;
       void (Parser::*read)();
     };
-    constexpr Row kRows[] = {
+    constexpr Statement kRows[] = {
         {"if", &Parser::read_if},
         {"elif", &Parser::read_elif},
         {"else", &Parser::read_else},
@@ -89,7 +89,7 @@ class Parser {
         {"generation", &Parser::read_generation},
     };
     line_ = tokens_.peek().line;
-    for (const Row& row : kRows) {
+    for (const Statement& row : kRows) {
       if (tokens_.skip_name(row.word)) return (this->*row.read)();
     }
     if (!blocks_.empty() && tokens_.skip_name(end_of(blocks_.back()))) return end_block();
@@ -104,7 +104,7 @@ class Parser {
   }
 
   void read_if() {
-    Block& block = open(Kind::kIf);
+    Block& block = open(BlockKind::kIf);
     block.next = builder_.label();
     block.end = builder_.label();
     condition(block.next);
@@ -112,7 +112,7 @@ class Parser {
 
   // Ends the branch before; the next one begins here.
   Block& branch() {
-    if (blocks_.empty() || blocks_.back().kind != Kind::kIf || blocks_.back().next < 0) {
+    if (blocks_.empty() || blocks_.back().kind != BlockKind::kIf || blocks_.back().next < 0) {
       tokens_.error(line_, "found a branch outside of if, expected {% if ... %} before");
     }
     Block& block = blocks_.back();
@@ -128,9 +128,9 @@ class Parser {
   }
 
   void read_else() {
-    if (!blocks_.empty() && blocks_.back().kind == Kind::kFor) {
+    if (!blocks_.empty() && blocks_.back().kind == BlockKind::kFor) {
       end_loop(blocks_.back());
-      blocks_.back().kind = Kind::kForElse;
+      blocks_.back().kind = BlockKind::kForElse;
       return;
     }
     branch().next = -1;
@@ -164,7 +164,7 @@ class Parser {
   }
 
   void read_for() {
-    open(Kind::kFor);
+    open(BlockKind::kFor);
     const Target target = read_target();
     if (!tokens_.skip_name("in")) tokens_.fail("in");
     compile_expression(tokens_, builder_, {.conditional = false});
@@ -216,12 +216,12 @@ class Parser {
       return;
     }
     if (target.tuple) tokens_.fail("'='");
-    Block& block = open(Kind::kSet);
+    Block& block = open(BlockKind::kSet);
     block.name = target.names[0];
     begin_capture(block, false);
   }
 
-  void read_filter() { begin_capture(open(Kind::kFilter), true); }
+  void read_filter() { begin_capture(open(BlockKind::kFilter), true); }
 
   // The filters stand in the tag that begins the block and run when it ends.
   void begin_capture(Block& block, bool named) {
@@ -241,7 +241,7 @@ class Parser {
     emit(Op::kScopeEnd);
     const size_t place = tokens_.place();
     tokens_.go_to(block.filters);
-    if (block.kind == Kind::kFilter) {
+    if (block.kind == BlockKind::kFilter) {
       compile_named_filters(tokens_, builder_);
       emit(Op::kPrint);
     } else {
@@ -252,7 +252,7 @@ class Parser {
   }
 
   void read_with() {
-    open(Kind::kWith);
+    open(BlockKind::kWith);
     std::vector<int32_t> names;
     while (tokens_.peek().kind != TokenKind::kTagEnd) {
       if (!names.empty()) tokens_.expect_operator(",");
@@ -269,17 +269,17 @@ class Parser {
 
   // What the marker is for, masks of training, does not change the text.
   void read_generation() {
-    open(Kind::kGeneration);
+    open(BlockKind::kGeneration);
     emit(Op::kScopeBegin);
   }
 
   void read_macro() {
     for (const Block& outer : blocks_) {
-      if (outer.kind != Kind::kIf) {
+      if (outer.kind != BlockKind::kIf) {
         tokens_.error(line_, "a macro inside of another block, expected it at the top or in an if");
       }
     }
-    Block& block = open(Kind::kMacro);
+    Block& block = open(BlockKind::kMacro);
     block.end = builder_.label();
     Macro macro;
     macro.name = tokens_.expect_name("the name of the macro");
@@ -309,18 +309,18 @@ class Parser {
   const Block& leave_to_loop(const char* word) {
     for (size_t i = blocks_.size(); i-- > 0;) {
       switch (blocks_[i].kind) {
-        case Kind::kFor:
+        case BlockKind::kFor:
           return blocks_[i];
-        case Kind::kSet:
-        case Kind::kFilter:
+        case BlockKind::kSet:
+        case BlockKind::kFilter:
           emit(Op::kCaptureDrop);
           emit(Op::kScopeEnd);
           break;
-        case Kind::kWith:
-        case Kind::kGeneration:
+        case BlockKind::kWith:
+        case BlockKind::kGeneration:
           emit(Op::kScopeEnd);
           break;
-        case Kind::kMacro:
+        case BlockKind::kMacro:
           i = 0;
           break;
         default:
@@ -336,22 +336,22 @@ class Parser {
     const Block block = blocks_.back();
     blocks_.pop_back();
     switch (block.kind) {
-      case Kind::kIf:
+      case BlockKind::kIf:
         if (block.next >= 0) builder_.bind(block.next);
         builder_.bind(block.end);
         break;
-      case Kind::kFor:
+      case BlockKind::kFor:
         end_loop(block);
         builder_.bind(block.done);
         break;
-      case Kind::kForElse:
+      case BlockKind::kForElse:
         builder_.bind(block.done);
         break;
-      case Kind::kSet:
-      case Kind::kFilter:
+      case BlockKind::kSet:
+      case BlockKind::kFilter:
         end_capture(block);
         break;
-      case Kind::kMacro:
+      case BlockKind::kMacro:
         emit(Op::kReturn);
         builder_.bind(block.end);
         break;
