@@ -34,6 +34,10 @@ void Arena::reset() {
   chunk_ = 0;
   offset_ = 0;
   used_ = 0;
+  if (chunks_.size() > 1) {
+    chunks_.clear();
+    chunk_bytes_ = std::max(chunk_bytes_, peak_ + peak_ / 8);  // untouched, it takes no memory
+  }
 }
 
 Arena::Scope::Scope(Arena& arena)

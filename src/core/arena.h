@@ -29,7 +29,9 @@ class Arena {
   // Bytes in use now, and the most that ever were.
   int64_t used() const { return used_; }
   int64_t peak() const { return peak_; }
-  void reset();  // takes everything back
+  // Takes everything back. Several chunks become one: between them lay ends that nothing fitted
+  // into.
+  void reset();
 
   // Takes back, when it ends, all that was handed out since it began.
   class Scope {

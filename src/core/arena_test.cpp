@@ -39,6 +39,16 @@ TEST(Arena, a_scope_gives_back_what_was_taken_in_it_and_only_that) {
   EXPECT_EQ(first, kept.data() + 16);
 }
 
+TEST(Arena, takes_one_chunk_after_a_reset) {
+  Arena arena(1024);
+  for (int i = 0; i < 3; ++i) (void)arena.floats(200);
+  arena.reset();
+  const float* first = arena.floats(200).data();
+  EXPECT_EQ(arena.floats(200).data(), first + 208);
+  EXPECT_EQ(arena.floats(200).data(), first + 416);
+  EXPECT_EQ(arena.peak(), 3 * 208 * 4);
+}
+
 TEST(Arena, scopes_nest) {
   Arena arena(256);
   const Arena::Scope outer(arena);
@@ -65,14 +75,14 @@ TEST(Arena, the_peak_is_the_most_that_was_in_use_at_once) {
   EXPECT_EQ(arena.peak(), 640);
 }
 
-TEST(Arena, a_second_pass_needs_no_new_memory) {
+TEST(Arena, needs_no_new_memory_after_the_second_pass) {
   Arena arena(1024);
-  std::vector<float*> first, second;
-  for (std::vector<float*>* pass : {&first, &second}) {
+  std::vector<float*> first, second, third;
+  for (std::vector<float*>* pass : {&first, &second, &third}) {
     arena.reset();
     for (int64_t n : {10, 300, 20, 5000, 1}) pass->push_back(arena.floats(n).data());
   }
-  EXPECT_EQ(first, second);
+  EXPECT_EQ(second, third);
 }
 
 TEST(Arena, zeros_clears_memory_that_was_used_before) {

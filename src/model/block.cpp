@@ -48,6 +48,10 @@ Block::Block(const ModelConfig& config, Params& params, const std::string& prefi
       ffn_(make_ffn(config, params, prefix + ".mlp", layer)) {
 }
 
+bool Block::norms_again(const TrainPass& pass) const {
+  return !post_ && pass.precision == Precision::kFp32;
+}
+
 Block::Saved Block::forward(Out2 x, TrainPass& pass) const {
   Saved saved;
   const int64_t rows = x.dim(0), hidden = x.dim(1);
@@ -55,7 +59,8 @@ Block::Saved Block::forward(Out2 x, TrainPass& pass) const {
   const auto sub_layer = [&](const Norm& norm, SavedRows& norm_in, Out2& stats, auto&& inner) {
     const Arena::Scope scope(pass.scratch);
     Arena& some = arena_for(pass.precision, keep, pass.scratch);
-    const Out2 out = some.floats(rows, hidden), temporary = pass.scratch.floats(rows, hidden);
+    const Out2 out = norms_again(pass) ? pass.normed.rows(0, rows) : some.floats(rows, hidden);
+    const Out2 temporary = pass.scratch.floats(rows, hidden);
     const In2 in = unchanging(x, pass);
     if (post_) {
       inner(in, out);
@@ -79,6 +84,7 @@ void Block::backward(Out2 dx, const Saved& saved, TrainPass& pass) const {
   const auto sub_layer = [&](const Norm& norm, const SavedRows& kept, In2 stats, auto&& inner) {
     const Arena::Scope scope(pass.scratch);
     const In2 norm_input = kept.get(pass.scratch);
+    if (norms_again(pass)) norm.forward(norm_input, pass.normed.rows(0, rows), pass.scratch);
     const Out2 d = pass.scratch.zeros(rows, hidden);
     if (post_) {  // x + norm(F(x)): through the norm, then the sub-layer adds to dx
       norm.backward(dx, norm_input, stats, d);

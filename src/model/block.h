@@ -30,6 +30,11 @@ class Block {
   CacheSpec cache_spec() const { return attention_->cache_spec(); }
 
  private:
+  // Norms are computed again for the backward instead of kept (V3 report, sec. 3.2.3). In FP32
+  // only: otherwise the kept input is rounded, and what comes of it would not be what the forward
+  // read.
+  bool norms_again(const TrainPass& pass) const;
+
   bool post_;
   Norm norm1_, norm2_;
   std::unique_ptr<Attention> attention_;

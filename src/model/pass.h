@@ -29,6 +29,8 @@ struct TrainPass {
   int64_t sequence_length = 0;
   Ids positions{};                         // [B*T]
   std::span<const AttentionSpan> spans{};  // one a sequence, or one a document of it
+  // In FP32, where a norm leaves a sub-layer's input: made again for the backward, not kept.
+  Out2 normed{};  // [B*T, D]
   // Balance terms of the loss, and the share of the whole batch that this pass is (1 /
   // micro-batches).
   float sequence_alpha = 0, batch_alpha = 0;

@@ -112,6 +112,9 @@ TrainPass Transformer::begin_pass(int64_t sequences, int64_t sequence_length,
   pass.sequence_alpha = options.sequence_alpha;
   pass.batch_alpha = options.batch_alpha;
   pass.weight = options.weight;
+  if (pass.precision == Precision::kFp32) {
+    pass.normed = saved_.floats(sequences * sequence_length, config_.hidden_size);
+  }
   return pass;
 }
 
