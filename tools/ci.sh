@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stages=(layers format kill asan tsan tidy fuzz aarch64)
 fuzz_seconds=60    # for all targets together
 tidy_seconds=480
-declare -A limit=([layers]=60 [format]=120 [kill]=600 [asan]=1800 [tsan]=1200 [tidy]=800 [fuzz]=900 [aarch64]=900)
+declare -A limit=([layers]=60 [format]=120 [kill]=600 [asan]=2400 [tsan]=1500 [tidy]=800 [fuzz]=900 [aarch64]=1200)
 werror=-DHADAL_WERROR=ON
 
 passed() { echo "1 passed, 0 failed, 0 skipped" >>"$HADAL_COUNTS"; }
