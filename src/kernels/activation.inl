@@ -9,14 +9,17 @@ void swiglu_row(const float* gate, const float* up, float* y, int64_t n) noexcep
 }
 
 // silu'(z) = s (1 + z (1 - s)), s = sigmoid(z).
-void swiglu_backward_row(const float* dy, const float* gate, const float* up, float* dgate,
-                         float* dup, int64_t n) noexcept {
-  const Vec one = set(1.0f);
-  for_lanes(n, [=](auto at) {
-    const Vec g = at(gate), s = sigmoid(g), dy_v = at(dy);
+float swiglu_backward_row(const float* dy, float weight, const float* gate, const float* up,
+                          float* y, float* dgate, float* dup, int64_t n) noexcept {
+  const Vec one = set(1.0f), weight_v = set(weight);
+  return sum_lanes(n, [=](auto at, Vec acc) {
+    const Vec g = at(gate), u = at(up), s = sigmoid(g), silu = mul(g, s), dy_v = at(dy);
     const Vec slope = mul(s, fma(g, sub(one, s), one));
-    at.put(dgate, fma(mul(dy_v, at(up)), slope, at(dgate)));
-    at.put(dup, fma(dy_v, mul(g, s), at(dup)));
+    const Vec product = mul(silu, u), d = mul(weight_v, dy_v);
+    at.put(y, mul(weight_v, product));
+    at.put(dgate, mul(mul(d, u), slope));
+    at.put(dup, mul(d, silu));
+    return fma(dy_v, product, acc);
   });
 }
 

@@ -160,9 +160,10 @@ void pack_k_contiguous(const PackBlock& b, float* out) noexcept {
   }
 }
 
-// Eight units of a panel whose lanes are all there, from lane l of their rows on.
+// Eight units of a panel whose lanes are all there, from lane l of their rows on; `last` of them
+// all or not.
 template <int P, Packing M, class E>
-inline void pack_units(const E* const* rows, int64_t l, float* panel) {
+inline void pack_units(const E* const* rows, int64_t l, float* panel, bool last) {
   constexpr int kLanes = Vec::kLanes, kUnits = 8;
   constexpr int kSize = unit_size(M);
 #pragma GCC unroll 8
@@ -171,8 +172,9 @@ inline void pack_units(const E* const* rows, int64_t l, float* panel) {
 #pragma GCC unroll 4
     for (int h = 0; h < P; h += kLanes) {
       const Vec v = load_lanes<M>(first + h, second + h, kLanes);
-      // The last unit must not spill: what follows may be done already.
-      if (P - h < kLanes && u + 1 == kUnits) {
+      // A store spills into the unit that is written next; behind the last one lies another panel,
+      // whose first units are there already.
+      if (P - h < kLanes && u + 1 == kUnits && last) {
         store_part(panel + u * P + h, v, P - h);
       } else {
         store(panel + u * P + h, v);
@@ -223,7 +225,7 @@ void pack_lane_contiguous(const PackBlock& b, float* out) noexcept {
         for (int64_t h = 0; h < P; h += kLine) __builtin_prefetch(next[i] + l + h);
       }
       if (live == kRows && l + round_up(P, kLanes) <= b.lanes) {
-        pack_units<P, M>(rows, l, panel);
+        pack_units<P, M>(rows, l, panel, u0 + kUnits >= units);
       } else {
         pack_some_units<P, M>(rows, live, run, l, b.lanes, panel);
       }

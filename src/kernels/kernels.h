@@ -199,8 +199,9 @@ struct Kernels {
 
   // ---- activations of a row (activation.inl); y may be an input
   void (*swiglu_row)(const float* gate, const float* up, float* y, int64_t n) noexcept;
-  void (*swiglu_backward_row)(const float* dy, const float* gate, const float* up, float* dgate,
-                              float* dup, int64_t n) noexcept;
+  // y = weight * swiglu, from which dL/d(swiglu) is weight * dy; returns the sum of dy * swiglu.
+  float (*swiglu_backward_row)(const float* dy, float weight, const float* gate, const float* up,
+                               float* y, float* dgate, float* dup, int64_t n) noexcept;
   void (*gelu_row)(const float* x, float* y, int64_t n) noexcept;
   void (*gelu_backward_row)(const float* dy, const float* x, float* dx, int64_t n) noexcept;
 

@@ -57,8 +57,9 @@ std::vector<float> outputs(const Kernels& k, int64_t n) {
   }
   k.swiglu_row(big.data(), a.data(), y.data(), n);
   take(y);
-  k.swiglu_backward_row(c.data(), big.data(), a.data(), y.data(), z.data(), n);
-  take(y), take(z);
+  out.push_back(
+      k.swiglu_backward_row(c.data(), 0.3f, big.data(), a.data(), y.data(), z.data(), u.data(), n));
+  take(y), take(z), take(u);
   k.gelu_row(a.data(), y.data(), n);
   take(y);
   k.gelu_backward_row(c.data(), a.data(), y.data(), n);

@@ -94,9 +94,7 @@ void Block::backward(Out2 dx, const Saved& saved, TrainPass& pass) const {
       add(d_in, dx);
     } else {  // x + F(norm(x)): through the sub-layer, then the norm adds to dx
       inner(dx, d);
-      const Out2 d_in = pass.scratch.zeros(rows, hidden);
-      norm.backward(d, norm_input, stats, d_in);
-      add(d_in, dx);
+      norm.backward(d, norm_input, stats, dx);
     }
   };
   sub_layer(norm2_, saved.norm2_in, saved.stats2,

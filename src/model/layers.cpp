@@ -17,15 +17,15 @@ void Linear::forward(WeightView x, Out2 y, Precision precision) const {
   linear(x, weight_->weight(precision), bias_ == nullptr ? In1() : bias_->vec(), y, precision);
 }
 
-void Linear::backward(In2 dy, WeightView x, Out2 dx, Precision precision) const {
+void Linear::backward(In2 dy, WeightView x, Out2 dx, Precision precision, Gradient to_dx) const {
   const TimedPart timed(part_);
   linear_backward(dy, x, weight_->weight(precision), dx, weight_->grad(),
-                  bias_ == nullptr ? Out1() : bias_->grad_vec(), precision);
+                  bias_ == nullptr ? Out1() : bias_->grad_vec(), precision, to_dx);
 }
 
-void Linear::backward_to_input(In2 dy, Out2 dx, Precision precision) const {
+void Linear::backward_to_input(In2 dy, Out2 dx, Precision precision, Gradient to_dx) const {
   const TimedPart timed(part_);
-  linear_backward(dy, {}, weight_->weight(precision), dx, {}, {}, precision);
+  linear_backward(dy, {}, weight_->weight(precision), dx, {}, {}, precision, to_dx);
 }
 
 void Linear::step(In2 x, Out2 y, const StepPass& pass) const {

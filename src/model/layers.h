@@ -24,9 +24,11 @@ class Linear {
   StepPart part() const { return part_; }
 
   void forward(WeightView x, Out2 y, Precision precision) const;
-  // Adds to dx (unless {}) and to the parameters' gradients.
-  void backward(In2 dy, WeightView x, Out2 dx, Precision precision) const;
-  void backward_to_input(In2 dy, Out2 dx, Precision precision) const;
+  // Adds to dx (unless {}), or sets it, and adds to the parameters' gradients.
+  void backward(In2 dy, WeightView x, Out2 dx, Precision precision,
+                Gradient to_dx = Gradient::kAdd) const;
+  void backward_to_input(In2 dy, Out2 dx, Precision precision,
+                         Gradient to_dx = Gradient::kAdd) const;
   void step(In2 x, Out2 y, const StepPass& pass) const;
 
  private:

@@ -46,10 +46,10 @@ void Mtp::backward(In2 dy, const Saved& saved, TrainPass& pass, Out2 d_embedded,
   const int64_t rows = dy.dim(0);
   const Arena::Scope scope(pass.scratch);
   const Out2 d = pass.scratch.zeros(rows, hidden_);
-  const Out2 d_joined = pass.scratch.zeros(rows, 2 * hidden_);
+  const Out2 d_joined = pass.scratch.floats(rows, 2 * hidden_);
   out_norm_.backward(dy, saved.block_out, saved.stats_out, d);
   block_.backward(d, saved.block, pass);
-  eh_proj_.backward(d, saved.joined, d_joined, above_fp8(pass.precision));
+  eh_proj_.backward(d, saved.joined, d_joined, above_fp8(pass.precision), Gradient::kSet);
   enorm_.backward(d_joined.cols(0, hidden_), saved.embedded, saved.stats_e, d_embedded);
   hnorm_.backward(d_joined.cols(hidden_, 2 * hidden_), saved.h_prev, saved.stats_h, d_h_prev);
 }

@@ -25,15 +25,17 @@ void swiglu(In2 gate, In2 up, Out2 y) {
                [&](int64_t t) { k.swiglu_row(gate.row(t), up.row(t), y.row(t), n); });
 }
 
-void swiglu_backward(In2 dy, In2 gate, In2 up, Out2 dgate, Out2 dup) {
+void swiglu_backward(In2 dy, In2 gate, In2 up, Out2 y, Out2 dgate, Out2 dup) {
   check_same_shape("swiglu_backward", "dy", dy, "gate", gate);
   check_same_shape("swiglu_backward", "up", up, "gate", gate);
+  check_same_shape("swiglu_backward", "y", y, "gate", gate);
   check_same_shape("swiglu_backward", "dgate", dgate, "gate", gate);
   check_same_shape("swiglu_backward", "dup", dup, "gate", gate);
   const Kernels& k = kernels();
   const int64_t n = gate.dim(1);
   for_each_row(gate.dim(0), n, [&](int64_t t) {
-    k.swiglu_backward_row(dy.row(t), gate.row(t), up.row(t), dgate.row(t), dup.row(t), n);
+    k.swiglu_backward_row(dy.row(t), 1, gate.row(t), up.row(t), y.row(t), dgate.row(t), dup.row(t),
+                          n);
   });
 }
 

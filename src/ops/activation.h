@@ -6,8 +6,9 @@ namespace hadal {
 // SwiGLU's product: y = silu(gate) * up, silu(z) = z / (1 + exp(-z)).
 // Shapes [T, F] all. y may be gate or up. Threads split over T.
 void swiglu(In2 gate, In2 up, Out2 y);
-// Adds dL/dgate and dL/dup. y is recomputed, never kept (V3 report, sec. 3.3.3).
-void swiglu_backward(In2 dy, In2 gate, In2 up, Out2 dgate, Out2 dup);
+// Sets dgate and dup, which nothing else adds to, and y: it is computed again, never kept (V3
+// report, sec. 3.3.3).
+void swiglu_backward(In2 dy, In2 gate, In2 up, Out2 y, Out2 dgate, Out2 dup);
 
 // GELU in GPT-2's tanh form: y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). y may be x.
 void gelu(In2 x, Out2 y);

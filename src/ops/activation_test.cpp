@@ -70,22 +70,23 @@ TEST(Activation, ForwardMatchesTheFormulasInEveryFamily) {
   });
 }
 
-TEST(Activation, BackwardAddsTheGradient) {
+TEST(Activation, BackwardGivesTheGradient) {
   for_each_family([] {
     for (int64_t F : {1, 5, 67}) {
       const Framed gate(5, F, 1, 2), up(5, F, 2, 1), w(5, F, 3, 1);
-      const Framed dgate(5, F, 1.0f), dup(5, F, -2.0f), dx(5, F, 3.0f);
-      swiglu_backward(w.view(), gate.view(), up.view(), dgate.view(), dup.view());
+      const Framed y(5, F, 7.0f), dgate(5, F, 1.0f), dup(5, F, -2.0f), dx(5, F, 3.0f);
+      swiglu_backward(w.view(), gate.view(), up.view(), y.view(), dgate.view(), dup.view());
       gelu_backward(w.view(), gate.view(), dx.view());
 
       std::vector<double> pg = to_double(gate.view()), pu = to_double(up.view());
       const std::vector<double> pw = to_double(w.view());
       const auto swiglu_loss = [&] { return sum(times(pw, times(each(pg, silu), pu))); };
       const auto gelu_loss = [&] { return sum(times(pw, each(pg, gelu_of))); };
-      EXPECT_TRUE(gradient_added(1, dgate.view(), pg, swiglu_loss, 1e-5)) << F;
-      EXPECT_TRUE(gradient_added(-2, dup.view(), pu, swiglu_loss, 1e-5)) << F;
+      EXPECT_TRUE(gradient_added(0, dgate.view(), pg, swiglu_loss, 1e-5)) << F;
+      EXPECT_TRUE(gradient_added(0, dup.view(), pu, swiglu_loss, 1e-5)) << F;
+      EXPECT_TRUE(close(y.view(), times(each(pg, silu), pu), 1e-6)) << F;
       EXPECT_TRUE(gradient_added(3, dx.view(), pg, gelu_loss, 1e-5)) << F;
-      EXPECT_TRUE(dgate.frame_is(1) && dup.frame_is(-2) && dx.frame_is(3));
+      EXPECT_TRUE(y.frame_is(7) && dgate.frame_is(1) && dup.frame_is(-2) && dx.frame_is(3));
     }
   });
 }
@@ -102,7 +103,8 @@ TEST(Activation, FarFromZeroIsFiniteAndRight) {
     EXPECT_TRUE(close(y, straight, 1e-7));
     const std::vector<double> step = each(straight, [](double v) { return v > 0 ? 1 : 0; });
     const Matrix dgate({1, 8}), dup({1, 8}), dx({1, 8});
-    swiglu_backward(ones, x, ones, dgate, dup);
+    swiglu_backward(ones, x, ones, y, dgate, dup);
+    EXPECT_TRUE(close(y, straight, 1e-7));
     EXPECT_TRUE(close(dgate, step, 1e-6));
     EXPECT_TRUE(close(dup, straight, 1e-6));
     gelu_backward(ones, x, dx);
@@ -118,15 +120,15 @@ TEST(Activation, IsTheSameInPlaceAndForAnyNumberOfThreads) {
     const auto run = [&](int64_t threads) {
       ScopedThreads scope(threads);
       Matrix a = clone(gate), b = clone(up), c = clone(gate), d = clone(up);
-      Matrix dgate = filled(T, F, 0), dup = filled(T, F, 0), dx = filled(T, F, 0);
+      Matrix y({T, F}), dgate({T, F}), dup({T, F}), dx = filled(T, F, 0);
       swiglu(a, up, a);
       swiglu(gate, b, b);
       gelu(c, c);
       add(gate, d);
-      swiglu_backward(w, gate, up, dgate, dup);
+      swiglu_backward(w, gate, up, y, dgate, dup);
       gelu_backward(w, gate, dx);
-      return std::array{std::move(a),     std::move(b),   std::move(c), std::move(d),
-                        std::move(dgate), std::move(dup), std::move(dx)};
+      return std::array{std::move(a), std::move(b),     std::move(c),   std::move(d),
+                        std::move(y), std::move(dgate), std::move(dup), std::move(dx)};
     };
     const auto one = run(1);
     for (int64_t threads : {2, 3}) {
@@ -148,7 +150,7 @@ TEST(Activation, IsTheSameInPlaceAndForAnyNumberOfThreads) {
 TEST(Activation, TakesNoTokens) {
   const Matrix none({0, 4});
   swiglu(none, none, none);
-  swiglu_backward(none, none, none, none, none);
+  swiglu_backward(none, none, none, none, none, none);
   gelu(none, none);
   gelu_backward(none, none, none);
   add(none, none);
@@ -159,10 +161,11 @@ TEST(Activation, RefusesWrongShapesBeforeWriting) {
   const Matrix a = filled(2, 4, 1), y = filled(2, 4, 5), bad = filled(2, 3, 1);
   EXPECT_ERROR(swiglu(a, bad, y), kShape, "swiglu: up is [2, 3] but gate is [2, 4]");
   EXPECT_ERROR(swiglu(a, a, bad), kShape, "swiglu: y is [2, 3]");
-  EXPECT_ERROR(swiglu_backward(bad, a, a, y, y), kShape, "dy is [2, 3]");
-  EXPECT_ERROR(swiglu_backward(a, a, bad, y, y), kShape, "up is [2, 3]");
-  EXPECT_ERROR(swiglu_backward(a, a, a, bad, y), kShape, "dgate is [2, 3]");
-  EXPECT_ERROR(swiglu_backward(a, a, a, y, bad), kShape, "dup is [2, 3]");
+  EXPECT_ERROR(swiglu_backward(bad, a, a, y, y, y), kShape, "dy is [2, 3]");
+  EXPECT_ERROR(swiglu_backward(a, a, bad, y, y, y), kShape, "up is [2, 3]");
+  EXPECT_ERROR(swiglu_backward(a, a, a, bad, y, y), kShape, "y is [2, 3]");
+  EXPECT_ERROR(swiglu_backward(a, a, a, y, bad, y), kShape, "dgate is [2, 3]");
+  EXPECT_ERROR(swiglu_backward(a, a, a, y, y, bad), kShape, "dup is [2, 3]");
   EXPECT_ERROR(gelu(a, bad), kShape, "gelu: y is [2, 3] but x is [2, 4]");
   EXPECT_ERROR(gelu_backward(bad, a, y), kShape, "dy is [2, 3]");
   EXPECT_ERROR(gelu_backward(a, a, bad), kShape, "dx is [2, 3]");

@@ -116,7 +116,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
 
 void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
-                             Precision precision) {
+                             Precision precision, Gradient to_dx) {
   const char* op = "grouped_linear_backward";
   const TimedPart timed(StepPart::kExperts);
   check_rows(op, dy, dy_rows);
@@ -167,6 +167,7 @@ void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, Ex
                                        : listed_rows(dy, dy_rows, e);
       add(GemmOp::kNN, slots, shape.rows, a, fp8 ? lanes_are_columns(rounded_w[e]) : operand(w[i]),
           dx.row(first), dx.row_stride());
+      products.back().gemm.accumulate = to_dx == Gradient::kAdd;
     }
     if (!dw.empty()) {
       add(GemmOp::kTN, shape.rows, slots,

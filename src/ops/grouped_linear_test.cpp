@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "core/dtype.h"
 #include "ops/linear.h"
 #include "tests/support/testing.h"
@@ -134,6 +136,12 @@ TEST(GroupedLinearTest, BackwardAddsTheGradient) {
     grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, dx_alone, {},
                             Precision::kFp32);
     EXPECT_TRUE(same_bits(dx, dx_alone));
+    // Added to zeros, and set where nothing was.
+    Matrix added = filled(m.slots(), m.kIn, 0), set = filled(m.slots(), m.kIn, std::nanf(""));
+    grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, added, {}, Precision::kFp32);
+    grouped_linear_backward(m.dy, m.by_slot(), m.x, m.rows(), m.views, set, {}, Precision::kFp32,
+                            Gradient::kSet);
+    EXPECT_TRUE(same_bits(added, set));
     std::vector<Matrix> dw_alone;
     for (size_t e = 0; e < m.w.size(); ++e) {
       dw_alone.push_back(filled(m.kOut, m.kIn, -2));

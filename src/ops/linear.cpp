@@ -63,7 +63,7 @@ void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision) {
 }
 
 void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
-                     Precision precision) {
+                     Precision precision, Gradient to_dx) {
   check_weight("linear_backward", "w", w);
   check_size("linear_backward", "dy", dy, dy.dim(0), w.rows);
   if (!dx.empty()) check_size("linear_backward", "dx", dx, dy.dim(0), w.cols);
@@ -90,6 +90,7 @@ void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 
     add(GemmOp::kNN, dy.dim(0), w.rows,
         fp8 ? lanes_are_rows(dy_for_dx.round(dy, blocks_of_dy ? kFp8Block : kFp8Row)) : operand(dy),
         fp8 ? lanes_are_columns(rounded_w[0]) : operand(w), dx);
+    products[0].gemm.accumulate = to_dx == Gradient::kAdd;
   }
   if (!dw.empty()) {
     add(GemmOp::kTN, w.rows, dy.dim(0),

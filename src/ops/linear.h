@@ -40,9 +40,13 @@ constexpr Precision above_fp8(Precision p) {
 // written.
 void linear(WeightView x, WeightView w, In1 bias, Out2 y, Precision precision);
 
-// Adds dL/dx to dx, dL/dW to dw, dL/dbias to dbias, each unless empty. x and w as above.
+// What a gradient finds in its place: something that it is added to, or nothing yet.
+enum class Gradient { kAdd, kSet };
+
+// Adds dL/dx to dx (or sets it), dL/dW to dw, dL/dbias to dbias, each unless empty. x and w as
+// above.
 void linear_backward(In2 dy, WeightView x, WeightView w, Out2 dx, Out2 dw, Out1 dbias,
-                     Precision precision);
+                     Precision precision, Gradient to_dx = Gradient::kAdd);
 
 // y = x W^T + bias by matrix-vector kernels: generated tokens. Reads each weight once for all T
 // rows (T small); FP32 arithmetic on FP32, BF16 or FP16 weights; with E4M3 weights x times a scale
@@ -64,11 +68,11 @@ struct ExpertRows {
 // y[s] = W_e x[tokens[s]] for the expert e of slot s. x [T, K]; w: E matrices [N, K]; y [S, N].
 void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w, Out2 y,
                     Precision precision);
-// dy by dy_rows, x by x_rows, of the same offsets. dx [S, K] is by slot (adds; {} to skip); dw: E
+// dy by dy_rows, x by x_rows, of the same offsets. dx [S, K] is by slot ({} to skip); dw: E
 // matrices [N, K] (adds; empty span to skip, x may be {} then).
 void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
-                             Precision precision);
+                             Precision precision, Gradient to_dx = Gradient::kAdd);
 // Matrix-vector form for generated tokens: reads each chosen expert once.
 void grouped_linear_decode(In2 x, ExpertRows rows, std::span<const WeightView> w, Out2 y);
 

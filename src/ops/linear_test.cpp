@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include <cmath>
 #include <limits>
 
 #include "core/dtype.h"
@@ -215,6 +216,21 @@ TEST(LinearTest, BackwardSkipsWhatIsEmpty) {
     EXPECT_TRUE(same_bits(dx, dx1));
     EXPECT_TRUE(same_bits(dw, dw1));
     EXPECT_TRUE(same_bits(dbias, dbias1));
+  });
+}
+
+TEST(LinearTest, BackwardSetsAGradientThatFindsNothing) {
+  for_each_family([] {
+    const Matrix x = random_matrix(70, 30, 1), w = random_matrix(300, 30, 2);
+    const Matrix dy = random_matrix(70, 300, 3);
+    for (Precision precision : {Precision::kFp32, Precision::kBf16, Precision::kFp8}) {
+      Matrix added = filled(70, 30, 0), set = filled(70, 30, std::nanf(""));
+      Matrix dw = filled(300, 30, 0), dw_again = filled(300, 30, 0);
+      linear_backward(dy, x, view(w), added, dw, {}, precision);
+      linear_backward(dy, x, view(w), set, dw_again, {}, precision, Gradient::kSet);
+      EXPECT_TRUE(same_bits(added, set));
+      EXPECT_TRUE(same_bits(dw, dw_again));
+    }
   });
 }
 

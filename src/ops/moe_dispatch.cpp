@@ -75,18 +75,21 @@ void moe_combine(In2 expert_out, Ids slot_of, In2 gates, Out2 y) {
   });
 }
 
-void moe_gates_backward(Out2 u, Out2 h, In1 gates, Out1 dgates) {
-  constexpr const char* kOp = "moe_gates_backward";
+void moe_swiglu_backward(In2 u, In1 g, In2 gate, In2 up, Out1 dg, Out2 h, Out2 dgate, Out2 dup) {
+  constexpr const char* kOp = "moe_swiglu_backward";
   const int64_t width = u.dim(1);
+  check_length(kOp, "g", g, u.dim(0), "slot");
+  check_length(kOp, "dg", dg, u.dim(0), "slot");
+  check_same_shape(kOp, "gate", gate, "u", u);
+  check_same_shape(kOp, "up", up, "u", u);
   check_same_shape(kOp, "h", h, "u", u);
-  check_length(kOp, "gates", gates, u.dim(0), "slot");
-  check_length(kOp, "dgates", dgates, u.dim(0), "slot");
+  check_same_shape(kOp, "dgate", dgate, "u", u);
+  check_same_shape(kOp, "dup", dup, "u", u);
   const Kernels& k = kernels();
   parallel_for(u.dim(0), task_grain(width), [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) {
-      dgates.data()[s] += k.dot(u.row(s), h.row(s), width);
-      k.scale_row(gates.data()[s], u.row(s), width);
-      k.scale_row(gates.data()[s], h.row(s), width);
+      dg.data()[s] += k.swiglu_backward_row(u.row(s), g.data()[s], gate.row(s), up.row(s), h.row(s),
+                                            dgate.row(s), dup.row(s), width);
     }
   });
 }

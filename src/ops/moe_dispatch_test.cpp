@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 
 #include "ops/router.h"
@@ -132,43 +133,33 @@ TEST(MoeCombine, AddsTheGatedSum) {
   });
 }
 
-// y[t] = sum_j g[t,j] W h[slot], with one W for all: u = W^T dy.
-TEST(MoeGates, BackwardGivesTheGradientOfGatesAndOfWhatTheyWeigh) {
+// y[t] = sum_j g[slot] W h[slot], h = silu(gate) up, with one W for all: u = W^T dy, and the loss
+// is sum_slot g[slot] u[slot] . h[slot].
+TEST(MoeSwiglu, BackwardGivesTheGradientOfGatesAndOfWhatTheyWeigh) {
   for_each_family([] {
-    for (int64_t top_k : {1, 3}) {
-      const Moe m(top_k);
-      const int64_t slots = m.T * m.K;
-      std::vector<double> ph = to_double(m.expert_out), pg = to_double(m.gates);
-      const Matrix u_of_token = random_matrix(m.T, m.D, 7);
+    for (int64_t width : {1, 8, 37}) {
+      const int64_t S = 9;
+      const Matrix u = random_matrix(S, width, 1), gate = random_matrix(S, width, 2);
+      const Matrix up = random_matrix(S, width, 3), g = random_matrix(1, S, 4);
+      const Matrix dg = filled(1, S, -2), h = filled(S, width, 7);
+      const Matrix dgate = filled(S, width, 7), dup = filled(S, width, 7);
+      moe_swiglu_backward(u, In1(g.data(), {S}), gate, up, Out1(dg.data(), {S}), h, dgate, dup);
+
+      std::vector<double> pg = to_double(g), pgate = to_double(gate), pup = to_double(up);
+      const auto weighed = [&](size_t i) {
+        return pg[i / size_t(width)] * pgate[i] / (1 + std::exp(-pgate[i])) * pup[i];
+      };
       const auto loss = [&] {
         double sum = 0;
-        for (int64_t i = 0; i < slots; ++i) {
-          const int64_t slot = m.d.slot_of.data()[i];
-          for (int64_t c = 0; c < m.D; ++c) {
-            sum += pg[size_t(i)] * double(u_of_token.row(i / m.K)[c]) * ph[size_t(slot * m.D + c)];
-          }
-        }
+        for (size_t i = 0; i < pup.size(); ++i) sum += double(u.data()[i]) * weighed(i);
         return sum;
       };
-      Matrix u({slots, m.D}), h({slots, m.D}), gates({1, slots}), dgates = filled(1, slots, -2);
-      std::vector<double> gated(ph.size());
-      for (int64_t i = 0; i < slots; ++i) {
-        const int64_t slot = m.d.slot_of.data()[i];
-        std::copy_n(u_of_token.row(i / m.K), m.D, u.row(slot));
-        std::copy_n(m.expert_out.row(slot), m.D, h.row(slot));
-        gates.data()[slot] = static_cast<float>(pg[size_t(i)]);
-        for (int64_t c = 0; c < m.D; ++c) {
-          gated[size_t(slot * m.D + c)] = pg[size_t(i)] * ph[size_t(slot * m.D + c)];
-        }
-      }
-      moe_gates_backward(u, h, In1(gates.data(), {slots}), Out1(dgates.data(), {slots}));
-      Matrix by_token({m.T, m.K});
-      for (int64_t i = 0; i < slots; ++i) {
-        by_token.data()[i] = dgates.data()[m.d.slot_of.data()[i]];
-      }
-      EXPECT_TRUE(gradient_added(-2, by_token, pg, loss, 1e-5));
-      EXPECT_TRUE(gradient_added(0, u, ph, loss, 1e-5, 200));
-      EXPECT_TRUE(close(h, gated, 1e-6));
+      EXPECT_TRUE(gradient_added(-2, dg, pg, loss, 1e-5)) << width;
+      EXPECT_TRUE(gradient_added(0, dgate, pgate, loss, 1e-5)) << width;
+      EXPECT_TRUE(gradient_added(0, dup, pup, loss, 1e-5)) << width;
+      std::vector<double> want(pup.size());
+      for (size_t i = 0; i < want.size(); ++i) want[i] = weighed(i);
+      EXPECT_TRUE(close(h, want, 1e-6)) << width;
     }
   });
 }
@@ -196,15 +187,19 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
   const int64_t T = 300, K = 4, E = 10, D = 150;
   const Dispatch d(random_choices(T, K, E), E);
   const Matrix out = random_matrix(T * K, D, 1), gates = random_matrix(T, K, 2);
+  const Matrix u = random_matrix(T * K, D, 4), g = random_matrix(1, T * K, 6);
+  const Matrix gate = random_matrix(T * K, D, 5), up = random_matrix(T * K, D, 7);
   for_each_family([&] {
     const auto run = [&](int64_t threads) {
       ScopedThreads scope(threads);
-      Matrix y({T, D}), u = random_matrix(T * K, D, 4), h = random_matrix(T * K, D, 5);
-      Matrix slot_gates = random_matrix(1, T * K, 6), dgates({1, T * K}), dx({T, D});
+      Matrix y({T, D}), dx({T, D}), dg({1, T * K});
+      Matrix h({T * K, D}), dgate({T * K, D}), dup({T * K, D});
       moe_combine(out, d.slot_of, gates, y);
-      moe_gates_backward(u, h, In1(slot_gates.data(), {T * K}), Out1(dgates.data(), {T * K}));
+      moe_swiglu_backward(u, In1(g.data(), {T * K}), gate, up, Out1(dg.data(), {T * K}), h, dgate,
+                          dup);
       moe_gather_backward(out, d.slot_of, K, dx);
-      return std::array{std::move(y), std::move(u), std::move(h), std::move(dgates), std::move(dx)};
+      return std::array{std::move(y),   std::move(h),  std::move(dgate),
+                        std::move(dup), std::move(dg), std::move(dx)};
     };
     const auto one = run(1);
     for (int64_t threads : {2, 3}) {
@@ -217,7 +212,7 @@ TEST(MoeDispatch, IsTheSameForAnyNumberOfThreads) {
 TEST(MoeDispatch, TakesNoTokens) {
   const Matrix none({0, 4}), gates({0, 2});
   moe_combine(none, {}, gates, none);
-  moe_gates_backward(none, none, {}, {});
+  moe_swiglu_backward(none, {}, none, none, {}, none, none, none);
   moe_gather_backward(none, {}, 2, none);
 }
 
@@ -234,9 +229,17 @@ TEST(MoeDispatch, RefusesWrongShapesBeforeWriting) {
   EXPECT_ERROR(moe_combine(out, {}, Matrix({2, 0}), y), kShape, "top_k is 0");
   const In1 four(out.data(), {4}), two(out.data(), {2});
   const Out1 to_four(out.data(), {4}), to_two(out.data(), {2});
-  EXPECT_ERROR(moe_gates_backward(out, narrow_out, four, to_four), kShape, "h is [4, 2]");
-  EXPECT_ERROR(moe_gates_backward(out, out, two, to_four), kShape, "gates has 2 entries");
-  EXPECT_ERROR(moe_gates_backward(out, out, four, to_two), kShape, "dgates has 2 entries");
+  const auto swiglu = [&](In1 g, In2 gate, In2 up, Out1 dg, Out2 h, Out2 dgate, Out2 dup) {
+    moe_swiglu_backward(out, g, gate, up, dg, h, dgate, dup);
+  };
+  const Matrix to({4, 3}), bad_to({4, 2});
+  EXPECT_ERROR(swiglu(two, out, out, to_four, to, to, to), kShape, "g has 2 entries");
+  EXPECT_ERROR(swiglu(four, out, out, to_two, to, to, to), kShape, "dg has 2 entries");
+  EXPECT_ERROR(swiglu(four, bad_to, out, to_four, to, to, to), kShape, "gate is [4, 2]");
+  EXPECT_ERROR(swiglu(four, out, bad_to, to_four, to, to, to), kShape, "up is [4, 2]");
+  EXPECT_ERROR(swiglu(four, out, out, to_four, bad_to, to, to), kShape, "h is [4, 2]");
+  EXPECT_ERROR(swiglu(four, out, out, to_four, to, bad_to, to), kShape, "dgate is [4, 2]");
+  EXPECT_ERROR(swiglu(four, out, out, to_four, to, to, bad_to), kShape, "dup is [4, 2]");
   EXPECT_ERROR(moe_gather_backward(out, bad, 2, y), kShape, "slot 4 of token 1");
   EXPECT_ERROR(moe_gather_backward(out, good, 3, y), kShape, "expected 2 tokens x 3");
   EXPECT_ERROR(moe_gather_backward(out, good, 0, y), kShape, "top_k is 0");

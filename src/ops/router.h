@@ -66,10 +66,11 @@ void sort_by_expert(View<const int32_t, 2> experts, std::span<int64_t> offsets,
 
 // y[t] += sum_j gates[t,j] * expert_out[slot_of[t*K+j]], in the order of j.
 void moe_combine(In2 expert_out, Ids slot_of, In2 gates, Out2 y);
-// Its backward where expert_out = W h, without keeping expert_out. With u[slot] = W^T dy[t] given:
-//   dgates[slot] += u . h  (= dy . W h),  then u *= gate, which is dL/dh, and h *= gate, so that
-// dL/dW is dy[t] h^T. u and h [S, width]; gates and dgates [S], by slot.
-void moe_gates_backward(Out2 u, Out2 h, In1 gates, Out1 dgates);
+// Its backward where expert_out = W swiglu(gate, up) and only gate and up were kept. g are the
+// router's gates, by slot, and u[slot] = W^T dy[t]. Sets dgate, dup and h = g swiglu(gate, up), so
+// that dL/dW is dy[t] h^T; dg[slot] += u . swiglu(gate, up), which is dy . expert_out. g, dg [S],
+// the others [S, width].
+void moe_swiglu_backward(In2 u, In1 g, In2 gate, In2 up, Out1 dg, Out2 h, Out2 dgate, Out2 dup);
 // dx[t] += sum_j dx_slots[slot_of[t*K+j]]: the adjoint of sending a token to its experts.
 void moe_gather_backward(In2 dx_slots, Ids slot_of, int64_t top_k, Out2 dx);
 

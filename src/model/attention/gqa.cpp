@@ -112,8 +112,8 @@ class Gqa final : public Attention {
     const auto& saved = static_cast<const GqaSaved&>(base);
     const int64_t rows = dy.dim(0);
     const Arena::Scope scope(pass.scratch);
-    const Out2 d_o = pass.scratch.zeros(rows, heads_ * dim_);
-    o_proj_.backward(dy, saved.o.operand(pass.scratch), d_o, pass.precision);
+    const Out2 d_o = pass.scratch.floats(rows, heads_ * dim_);
+    o_proj_.backward(dy, saved.o.operand(pass.scratch), d_o, pass.precision, Gradient::kSet);
 
     Out2 dq = pass.scratch.zeros(rows, heads_ * dim_);
     const Out2 dk_wide = pass.scratch.zeros(rows, key_heads_ * dim_);

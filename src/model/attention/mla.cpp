@@ -120,25 +120,27 @@ class Mla final : public Attention {
     const Out2 d_kv = scratch.floats(rows, heads_ * (nope_ + v_));
     {
       const Arena::Scope inner(scratch);
-      const Out2 d_o = scratch.zeros(rows, heads_ * v_);
+      const Out2 d_o = scratch.floats(rows, heads_ * v_);
       const Out2 dk = scratch.zeros(rows, heads_ * qk_), dv = scratch.zeros(rows, heads_ * v_);
-      o_proj_.backward(dy, saved.o.operand(scratch), d_o, pass.precision);
+      o_proj_.backward(dy, saved.o.operand(scratch), d_o, pass.precision, Gradient::kSet);
       attention_backward(d_o, saved.q.get(scratch), saved.k.get(scratch), saved.v.get(scratch),
                          saved.o.get(scratch), saved.lse, pass.spans, shape(pass.precision), dq, dk,
                          dv, scratch);
       rope_backward(dq, pass.positions, rope_, head_layout());
       expand_backward(dk, dv, pass.positions, d_kv, d_kv_a.cols(latent_, latent_ + rope_dim_));
     }
-    const Out2 d_c_normed = scratch.zeros(rows, latent_);
-    kv_b_proj_.backward(d_kv, saved.c_kv_normed.operand(scratch), d_c_normed, pass.precision);
+    const Out2 d_c_normed = scratch.floats(rows, latent_);
+    kv_b_proj_.backward(d_kv, saved.c_kv_normed.operand(scratch), d_c_normed, pass.precision,
+                        Gradient::kSet);
     kv_a_norm_.backward(d_c_normed, saved.c_kv.get(scratch), saved.kv_stats,
                         d_kv_a.cols(0, latent_));
     const WeightView x = saved.x.operand(scratch);
     if (!compressed_q_) return backward_all(inputs(), d_q_kv, x, dx, pass.precision);
     kv_a_proj_.backward(d_kv_a, x, dx, pass.precision);
-    const Out2 d_cq_normed = scratch.zeros(rows, q_a_proj_.out());
+    const Out2 d_cq_normed = scratch.floats(rows, q_a_proj_.out());
     const Out2 d_cq = scratch.zeros(rows, q_a_proj_.out());
-    q_b_proj_.backward(dq, saved.c_q_normed.operand(scratch), d_cq_normed, pass.precision);
+    q_b_proj_.backward(dq, saved.c_q_normed.operand(scratch), d_cq_normed, pass.precision,
+                       Gradient::kSet);
     q_a_norm_.backward(d_cq_normed, saved.c_q.get(scratch), saved.q_stats, d_cq);
     q_a_proj_.backward(d_cq, x, dx, pass.precision);
   }

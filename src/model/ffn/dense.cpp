@@ -47,13 +47,12 @@ class Swiglu final : public Ffn {
     const int64_t rows = dy.dim(0), width = gate_.out();
     const Arena::Scope scope(pass.scratch);
     const Out2 product = pass.scratch.floats(rows, width);
-    const Out2 d_product = pass.scratch.zeros(rows, width);
-    const Out2 d_gate_up = pass.scratch.zeros(rows, 2 * width);
-    const In2 gate = saved.gate.get(pass.scratch), up = saved.up.get(pass.scratch);
-    swiglu(gate, up, product);
-    down_.backward(dy, product, d_product, pass.precision);
-    swiglu_backward(d_product, gate, up, d_gate_up.cols(0, width),
-                    d_gate_up.cols(width, 2 * width));
+    const Out2 d_product = pass.scratch.floats(rows, width);
+    const Out2 d_gate_up = pass.scratch.floats(rows, 2 * width);
+    down_.backward_to_input(dy, d_product, pass.precision, Gradient::kSet);
+    swiglu_backward(d_product, saved.gate.get(pass.scratch), saved.up.get(pass.scratch), product,
+                    d_gate_up.cols(0, width), d_gate_up.cols(width, 2 * width));
+    down_.backward(dy, product, {}, pass.precision);
     backward_all(inputs(), d_gate_up, saved.x.operand(pass.scratch), dx, pass.precision);
   }
 

@@ -103,7 +103,7 @@ class Moe final : public Ffn {
     if (shared_) shared_->backward(dy, *saved.shared, pass, dx);
 
     const Arena::Scope scope(pass.scratch);
-    const Out2 dx_slots = pass.scratch.zeros(slots, hidden_);
+    const Out2 dx_slots = pass.scratch.floats(slots, hidden_);
     const Out2 d_gates = pass.scratch.zeros(rows, shape_.top_k);
     experts_backward(dy, saved, pass, dx_slots, d_gates);
     moe_gather_backward(dx_slots, routing.slot_of, shape_.top_k, dx);
@@ -328,7 +328,7 @@ class Moe final : public Ffn {
   }
 
   // The experts' outputs are not kept: what the gates' gradient needs of them comes from the
-  // inputs of the last product (moe_gates_backward).
+  // inputs of the last product (moe_swiglu_backward).
   void experts_backward(In2 dy, const MoeSaved& saved, TrainPass& pass, Out2 dx_slots,
                         Out2 d_gates) const {
     const Weights w = weights(pass.precision);
@@ -356,25 +356,23 @@ class Moe final : public Ffn {
       const Out2 d_gate_up = memory.cols(2 * width_, 4 * width_);
       const Weights mine = w.of(g.first, g.last);
       const Gradients to = dw.of(g.first, g.last);
-      fill_zero(memory.cols(width_, 4 * width_));
-      swiglu(kept_gate, kept_up, product);
       grouped_linear_backward(dy_for_dx, g.by_token, {}, {}, mine.down, d_product, {},
-                              pass.precision);
-      moe_gates_backward(d_product, product, part(slot_gates, g), part(d_slot_gates, g));
+                              pass.precision, Gradient::kSet);
+      moe_swiglu_backward(d_product, part(slot_gates, g), kept_gate, kept_up, part(d_slot_gates, g),
+                          product, gate(d_gate_up), up(d_gate_up));
       grouped_linear_backward(dy, g.by_token, product, g.by_slot, mine.down, {}, to.down,
                               pass.precision);
-      swiglu_backward(d_product, kept_gate, kept_up, gate(d_gate_up), up(d_gate_up));
       const auto inputs = [&](Out2 d, std::span<const WeightView> weight, Out2 to_x,
-                              std::span<const Out2> gradient) {
-        grouped_linear_backward(d, g.by_slot, x, g.by_token, weight, to_x, gradient,
-                                pass.precision);
+                              std::span<const Out2> gradient, Gradient to_dx = Gradient::kSet) {
+        grouped_linear_backward(d, g.by_slot, x, g.by_token, weight, to_x, gradient, pass.precision,
+                                to_dx);
       };
       const bool joined = !mine.gate_up.empty() && !to.gate_up.empty();
       const bool fp8 = is_fp8(pass.precision);
       if (joined) inputs(d_gate_up, mine.gate_up, fp8 ? Out2() : dx, to.gate_up);
       if (joined && !fp8) return;
       inputs(gate(d_gate_up), mine.gate, dx, joined ? std::span<const Out2>() : to.gate);
-      inputs(up(d_gate_up), mine.up, dx, joined ? std::span<const Out2>() : to.up);
+      inputs(up(d_gate_up), mine.up, dx, joined ? std::span<const Out2>() : to.up, Gradient::kAdd);
     });
     for (int64_t i = 0; i < slots; ++i) {
       d_gates.data()[i] += d_slot_gates.data()[routing.slot_of.data()[i]];
