@@ -25,7 +25,6 @@ struct BpeTrainOptions {
   bool add_bos_token = true;
   // The "pre_tokenizer" of tokenizer.json as JSON text; empty: DeepSeek-V3's Sequence of Splits.
   std::string pre_tokenizer;
-  std::string chat_template;  // into tokenizer_config.json when not empty
 };
 
 // The two files of a tokenizer. Both load in Hugging Face tokenizers and transformers.

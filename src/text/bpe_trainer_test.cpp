@@ -146,7 +146,6 @@ TEST(BpeTrainer, KeepsToItsOptions) {
   options.eos_index = 0;
   options.pad_index = -1;
   options.add_bos_token = false;
-  options.chat_template = "{{ messages }}";
   options.pre_tokenizer = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})";
   const TokenizerJson trained = train(documents(), options);
   const Tokenizer tokenizer =
@@ -157,7 +156,6 @@ TEST(BpeTrainer, KeepsToItsOptions) {
   }
   EXPECT_FALSE(tokenizer.bos_id());
   EXPECT_EQ(tokenizer.eos_id(), 0);
-  EXPECT_EQ(tokenizer.chat_template_text(), "{{ messages }}");
   // No merge spells a special token: text cannot become one.
   EXPECT_EQ(tokenizer.token_id("the"), 1);
   for (const int32_t id : tokenizer.encode("the", {.special = false})) EXPECT_NE(id, 1);

@@ -146,18 +146,9 @@ Tokenizer Tokenizer::load(const fs::path& file_or_folder) {
                   " but no tokenizer.json, the only format of tokenizers that is read");
     }
   }
-  const fs::path folder = file.parent_path();
-  const auto beside = [&](const char* name) {
-    return fs::exists(folder / name, none) ? read_file(folder / name, kMaxFileBytes)
-                                           : std::string();
-  };
-  Tokenizer tokenizer =
-      from_json(read_file(file, kMaxFileBytes), beside("tokenizer_config.json"), file.string());
-  // transformers writes the template to a file of its own since 4.5x; it goes before the key.
-  if (std::string text = beside("chat_template.jinja"); !text.empty()) {
-    tokenizer.impl_->config.chat_template = std::move(text);
-  }
-  return tokenizer;
+  const fs::path config = file.parent_path() / "tokenizer_config.json";
+  return from_json(read_file(file, kMaxFileBytes),
+                   fs::exists(config, none) ? read_file(config, kMaxFileBytes) : "", file.string());
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {

@@ -19,11 +19,10 @@ struct EncodeOptions {
   bool add_special_tokens = false;
 };
 
-// What tokenizer_config.json (and chat_template.jinja) beside tokenizer.json say.
+// What tokenizer_config.json beside tokenizer.json says. (Of its chat template: chat_template.h.)
 struct TokenizerConfig {
   std::optional<std::string> bos_token, eos_token, pad_token;
   std::optional<bool> add_bos_token, add_eos_token;
-  std::string chat_template;  // Jinja text, empty when there is none
 };
 
 // A byte-level BPE tokenizer read from tokenizer.json: DeepSeek's, GPT-2's and Llama 3's kind. Ids
@@ -38,8 +37,8 @@ struct TokenizerConfig {
 //           WordPiece, Metaspace, ...), naming file, key, value and expectation; Error{kIo}.
 class Tokenizer {
  public:
-  // A folder with tokenizer.json, or such a file under any name; tokenizer_config.json and
-  // chat_template.jinja are taken from the same folder when they are there.
+  // A folder with tokenizer.json, or such a file under any name; tokenizer_config.json is taken
+  // from the same folder when it is there.
   static Tokenizer load(const fs::path& file_or_folder);
   // From texts in memory; `name` stands for the file in messages. `config_json` may be empty.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,
@@ -74,7 +73,6 @@ class Tokenizer {
   std::span<const int32_t> prefix_ids() const;
   std::span<const int32_t> suffix_ids() const;
   const TokenizerConfig& config() const;
-  const std::string& chat_template_text() const { return config().chat_template; }
 
  private:
   struct Impl;

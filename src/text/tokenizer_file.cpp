@@ -309,21 +309,6 @@ std::optional<bool> optional_bool(const Json& config, const char* key, const std
   return json_bool(*value, str(name, ": ", key));
 }
 
-// A string, or a list of named ones, of which "default" counts.
-std::string chat_template(const Json& config, const std::string& name) {
-  const Json* value = json_member_or_null(config, "chat_template");
-  if (value == nullptr) return "";
-  const std::string where = name + ": chat_template";
-  if (!value->is_array()) return json_string(*value, where);
-  for (const Json& item : *value) {
-    json_object(item, where + "[]");
-    if (json_member(item, "name", where + "[]") == "default") {
-      return json_string(json_member(item, "template", where + "[]"), where + "[].template");
-    }
-  }
-  throw Error(ErrorKind::kFormat, where + " is a list without the name \"default\"");
-}
-
 }  // namespace
 
 TokenizerFile parse_tokenizer_file(std::string_view json, const std::string& name) {
@@ -339,7 +324,6 @@ TokenizerConfig parse_tokenizer_config(std::string_view json, const std::string&
   config.pad_token = token_name(root, "pad_token", name);
   config.add_bos_token = optional_bool(root, "add_bos_token", name);
   config.add_eos_token = optional_bool(root, "add_eos_token", name);
-  config.chat_template = chat_template(root, name);
   return config;
 }
 

@@ -77,7 +77,6 @@ OrderedJson tokenizer_config(const BpeTrainOptions& options) {
   name("pad_token", options.pad_index);
   config["clean_up_tokenization_spaces"] = false;
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
-  if (!options.chat_template.empty()) config["chat_template"] = options.chat_template;
   return config;
 }
 

@@ -94,26 +94,20 @@ TEST(TokenizerConfig, NamesTokensAndSaysWhatIsAdded) {
   EXPECT_FALSE(load("").bos_id());
   const Tokenizer both = load(
       R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"pad_token":"</s>",
-          "add_bos_token":true,"add_eos_token":true,"chat_template":"{{x}}"})");
+          "add_bos_token":true,"add_eos_token":true})");
   EXPECT_EQ(both.encode("ab", options), (IdList{3, 2, 4}));
   EXPECT_EQ(both.bos_id(), 3);
   EXPECT_EQ(both.eos_id(), 4);
   EXPECT_EQ(both.pad_id(), 4);
-  EXPECT_EQ(both.chat_template_text(), "{{x}}");
   EXPECT_EQ(both.prefix_ids()[0], 3);
   EXPECT_EQ(both.suffix_ids()[0], 4);
   EXPECT_EQ(load(R"({"bos_token":"<s>"})").encode("ab", options), IdList{2});
-  EXPECT_EQ(load(R"({"chat_template":[{"name":"tool_use","template":"t"},
-                     {"name":"default","template":"d"}]})")
-                .chat_template_text(),
-            "d");
   EXPECT_ERROR(load(R"({"bos_token":"<x>"})"), kFormat,
                "names bos_token \"<x>\", which is no token");
   EXPECT_ERROR(load(R"({"bos_token":7})"), kFormat, "bos_token is 7, expected an object");
   EXPECT_ERROR(load(R"({"add_bos_token":true})"), kFormat, "add_bos_token, but no bos_token");
   EXPECT_ERROR(load(R"({"add_bos_token":"yes"})"), kFormat, "add_bos_token is \"yes\"");
   EXPECT_ERROR(load(R"({"add_eos_token":true})"), kFormat, "add_eos_token, but no eos_token");
-  EXPECT_ERROR(load(R"({"chat_template":[]})"), kFormat, "without the name \"default\"");
   EXPECT_ERROR(load("[]"), kFormat, "expected an object");
 }
 
@@ -125,12 +119,9 @@ TEST(Tokenizer, LoadsAFolder) {
   write_file_atomically(folder / "tokenizer.model", "sentencepiece");
   EXPECT_ERROR(Tokenizer::load(folder), kFormat, "has tokenizer.model but no tokenizer.json");
   write_file_atomically(folder / "tokenizer.json", small_json());
-  write_file_atomically(folder / "tokenizer_config.json",
-                        R"({"eos_token":"</s>","chat_template":"old"})");
+  write_file_atomically(folder / "tokenizer_config.json", R"({"eos_token":"</s>"})");
   EXPECT_EQ(Tokenizer::load(folder).eos_id(), 4);
-  EXPECT_EQ(Tokenizer::load(folder / "tokenizer.json").chat_template_text(), "old");
-  write_file_atomically(folder / "chat_template.jinja", "new");
-  EXPECT_EQ(Tokenizer::load(folder).chat_template_text(), "new");
+  EXPECT_EQ(Tokenizer::load(folder / "tokenizer.json").eos_id(), 4);
 }
 
 TEST(Tokenizer, LongRunsOfOneCharacter) {
