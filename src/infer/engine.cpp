@@ -165,9 +165,10 @@ void Engine::add_texts(const std::shared_ptr<Job>& job) {
     m->sampling = r.sampling;
     m->sampling.seed += static_cast<uint64_t>(i);
     // Whether or not drafts pay just now: prompts' pages are for later texts too.
-    m->drafting = r.speculation.mode != Speculation::Mode::kOff && model_->drafts();
+    m->with_module = r.speculation.mode != Speculation::Mode::kOff && model_->drafts();
+    m->drafting = m->with_module;
     // Texts that drafted by another tree's module rows would draft badly: they keep apart.
-    m->tree = (m->drafting ? "+" : "-") + r.salt;
+    m->tree = (m->with_module ? "+" : "-") + r.salt;
     m->wants_prompt_logprobs = r.prompt_logprobs >= 0 && i == 0;
     m->prompt = static_cast<int64_t>(r.prompt.size());
     m->tokens = r.prompt;
@@ -497,7 +498,7 @@ bool Engine::hand_out_one(Member& m, size_t place) {
 void Engine::end(Member& m, Finish finish, std::optional<Error> error) {
   if (m.running && options_.reuse_generated && finish != Finish::kError) {
     if (batch_.pending_rows(m) > 0) catch_up(m);
-    remember_pages(m, m.tree[0] == '+' ? std::min(m.done, m.mtp_done) : m.done);
+    remember_pages(m, m.with_module ? std::min(m.done, m.mtp_done) : m.done);
   }
   if (m.running) {
     cache_.remove_sequence(m.sequence);

@@ -91,7 +91,8 @@ class Engine {
   struct Member : Text {
     int64_t id = 0, sample = 0, caller = 0;
     std::shared_ptr<Job> job;
-    std::string tree;  // of the prefix cache
+    bool with_module = false;  // its pages hold the rows of the MTP module as well
+    std::string tree;          // of the prefix cache
     bool running = false, decoding = false;
     SampleStats stats;
     Clock::time_point since;  // the phase it is in
