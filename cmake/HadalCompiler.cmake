@@ -9,9 +9,9 @@ endif()
 
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 
-# A build from nothing spends most of its time on headers, the same ones for every file: a third of
-# it is left when files of a folder are compiled together. So names in unnamed namespaces are
-# unlike throughout a folder. OFF for the quickest build after a change of one file.
+# A build from nothing spends half of its time on headers, the same ones for every file: files of a
+# folder are compiled together, so names in unnamed namespaces are unlike throughout a folder. OFF
+# for the quickest build after a change of one file.
 option(HADAL_TOGETHER "Compile up to eight files of a folder as one" ON)
 if(HADAL_TOGETHER)
   set(CMAKE_UNITY_BUILD ON)
@@ -38,7 +38,8 @@ endif()
 set(HADAL_TEST_WARNINGS -Wall -Wextra -Wshadow)
 set(HADAL_WARNINGS ${HADAL_TEST_WARNINGS} -Wpedantic -Wundef -Wold-style-cast -Wnon-virtual-dtor
     -Woverloaded-virtual -Wfloat-conversion)
-if(HADAL_TOGETHER AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # it is about names in headers
+# It warns of types from unnamed namespaces in headers, and files compiled together are included.
+if(HADAL_TOGETHER AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND HADAL_WARNINGS -Wno-subobject-linkage)
   list(APPEND HADAL_TEST_WARNINGS -Wno-subobject-linkage)
 endif()
