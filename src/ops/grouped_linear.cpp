@@ -114,6 +114,7 @@ void grouped_linear(WeightView x, ExpertRows rows, std::span<const WeightView> w
   run_products(products);
 }
 
+// NOLINTNEXTLINE(readability-function-size): the tensors of its contract
 void grouped_linear_backward(WeightView dy, ExpertRows dy_rows, WeightView x, ExpertRows x_rows,
                              std::span<const WeightView> w, Out2 dx, std::span<const Out2> dw,
                              Precision precision, Gradient to_dx) {
