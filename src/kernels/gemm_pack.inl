@@ -160,8 +160,8 @@ void pack_k_contiguous(const PackBlock& b, float* out) noexcept {
   }
 }
 
-// Eight units of a panel whose lanes are all there, from lane l of their rows on; `last` of them
-// all or not.
+// Eight units of a panel whose lanes are all there, from lane l of their rows on. `last`: no unit
+// of the panel comes after them.
 template <int P, Packing M, class E>
 inline void pack_units(const E* const* rows, int64_t l, float* panel, bool last) {
   constexpr int kLanes = Vec::kLanes, kUnits = 8;

@@ -146,5 +146,20 @@ TEST(ChatTemplate, NamesTokensAndReasoning) {
   EXPECT_ERROR(named.render({{"tools", 1}}), kFormat, "messages");
 }
 
+TEST(ChatTemplate, RefusesAConfigThatIsNoTemplate) {
+  const fs::path config = scratch_dir() / "tokenizer_config.json";
+  const auto load = [&](const std::string& text) {
+    std::ofstream(config) << text;
+    return ChatTemplate::load(config);
+  };
+  const OrderedJson request{{"messages", OrderedJson::array()}};
+  EXPECT_ERROR(load("[]"), kFormat, "is no object");
+  EXPECT_ERROR(load(R"({"chat_template": null})"), kUsage, "has no chat template");
+  EXPECT_ERROR(load(R"({"chat_template": 7})"), kFormat, "is neither a string nor an array");
+  EXPECT_ERROR(load(R"({"chat_template": [{"name": "default"}]})"), kFormat, "an item is not");
+  EXPECT_ERROR(load(R"({"chat_template": []})").render(request), kFormat,
+               "none of the chat templates has the name \"default\"");
+}
+
 }  // namespace
 }  // namespace hadal

@@ -102,6 +102,8 @@ TEST(TokenizerConfig, NamesTokensAndSaysWhatIsAdded) {
   EXPECT_EQ(both.prefix_ids()[0], 3);
   EXPECT_EQ(both.suffix_ids()[0], 4);
   EXPECT_EQ(load(R"({"bos_token":"<s>"})").encode("ab", options), IdList{2});
+  // What is wrong with a chat template concerns those who chat.
+  EXPECT_EQ(load(R"({"bos_token":"<s>","chat_template":[]})").bos_id(), 3);
   EXPECT_ERROR(load(R"({"bos_token":"<x>"})"), kFormat,
                "names bos_token \"<x>\", which is no token");
   EXPECT_ERROR(load(R"({"bos_token":7})"), kFormat, "bos_token is 7, expected an object");
